@@ -99,6 +99,9 @@ def convert(
     validate: Annotated[
         bool, typer.Option("--validate/--no-validate", help="Compare the results with those of the original.")
     ] = True,
+    libraries: Annotated[
+        bool, typer.Option("--libraries/--no-libraries", help="Build libraries for C and C++ programs.")
+    ] = True,
     model_graph_format: Annotated[
         str,
         typer.Option("--model-graph-format", metavar="file|code", help="Instead of the file's.", show_default=False),
@@ -169,6 +172,7 @@ def convert(
         graph_format=model_graph_format,
         data_format=model_data_format,
         calibration=calibration_data,
+        libraries=libraries,
         gather_ranges=quantize_stat,
         samples=samples,
     )
@@ -274,4 +278,25 @@ def _print(done: Conversion) -> None:
         judged = [model.judgement for model in done.models if model.judgement is not None]
         against = ", ".join(dict.fromkeys(f"{one.against} on {one.inputs}" for one in judged))
         print_folded(f"compared with {against}")
-    print_folded(f"{'converted' if done.is_good else 'RESULTS DIFFER'}: {done.folder}")
+    _print_libraries(done)
+    missing = [each.abi for each in done.libraries if each.failure]
+    wrong = not all(model.is_good for model in done.models)
+    said = "RESULTS DIFFER" if wrong else f"NOT BUILT for {', '.join(missing)}" if missing else "converted"
+    print_folded(f"{said}: {done.folder}")
+
+
+def _print_libraries(done: Conversion) -> None:
+    from mace_core.cli.output import format_bytes, print_folded, print_table
+    from mace_core.presentation import Column, Table, number
+
+    rows = [
+        (each.abi, path, format_bytes(size), format_bytes(each.code_bytes), format_bytes(each.weight_bytes))
+        for each in done.libraries
+        for path, size in each.files.items()
+        if path.startswith("lib/") and not path.endswith(".o")
+    ]
+    if rows:
+        print_table(Table((Column("ABI"), Column("library"), number("size"), number("code"), number("weights")), rows))
+    for each in done.libraries:
+        if each.failure:
+            print_folded(f"no library for {each.abi}: {each.failure}")

@@ -10,7 +10,7 @@ from typing import Any
 from mace_core.deployment.files import Files
 from mace_core.deployment.interface import cut
 from mace_core.deployment.layout import REPORT, building
-from mace_core.deployment.libraries import why_not
+from mace_core.deployment.libraries import build_libraries
 from mace_core.deployment.meaning import without_meaning
 from mace_core.deployment.one_graph import GraphWork, Surroundings
 from mace_core.deployment.outcome import Conversion, as_data
@@ -67,8 +67,14 @@ class _Conversion:
                 report("converting models", number, len(graphs))
                 self._convert(staging, name, model, graph_name, keys, sources[name])
             report("converting models", len(graphs), len(graphs))
-            if reason := why_not(self._deployment.target_abis):
-                self._done.notes.append(reason)
+            if self._request.libraries:
+                self._done.libraries = build_libraries(
+                    staging,
+                    {model.package.stem: model.package for model in self._done.models},
+                    self._deployment.target_abis,
+                    self._deployment.library_name,
+                    optimize=self._request.optimize,
+                )
             self._done.notes += self._files.notes
             write_report(staging, self._done)
         return self._done

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from mace_core.errors import MaceError, UsageError
+from mace_core.progress import report
 
 TARGETS: Mapping[str, str] = {
     "host": "host",
@@ -22,20 +25,58 @@ TARGETS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class BuiltLibrary:
     """What was built for one ABI.
 
     Attributes:
         abi: its name.
+        target: what it is built for.
         files: size of each, by its path within the folder of the conversion.
+        code_bytes, weight_bytes: of what is in it.
+        failure: why there is none; "" where there is.
     """
 
     abi: str
-    files: Mapping[Path, int]
+    target: str
+    files: Mapping[str, int] = field(default_factory=dict)
+    code_bytes: int = 0
+    weight_bytes: int = 0
+    failure: str = ""
 
 
-def why_not(abis: Sequence[str]) -> str:
-    """Why no libraries are built; "" where they are."""
-    if importlib.util.find_spec("mace_core.ahead_of_time") is None:
-        return f"libraries for {', '.join(abis)} are not built by this version: the packages run there with Python"
-    return ""
+def build_libraries(
+    folder: Path, packages: Mapping[str, Path], abis: Sequence[str], name: str, *, optimize: bool
+) -> list[BuiltLibrary]:
+    """Build a library of all models for each ABI.
+
+    Args:
+        folder: where ``include`` and ``lib`` are made.
+        packages: files within it, by the names of their models.
+        abis: what to build for.
+        name: of the library.
+
+    Returns:
+        One for each ABI; where none could be built, with the reason.
+    """
+    from mace_core.ahead_of_time import build_library
+
+    symbol = re.sub(r"\W", "_", name, flags=re.ASCII)
+    symbol = f"_{symbol}" if symbol[0].isdigit() else symbol
+    models = {re.sub(r"\W", "_", stem, flags=re.ASCII): str(folder / path) for stem, path in packages.items()}
+    done: list[BuiltLibrary] = []
+    for number, abi in enumerate(abis):
+        report("building libraries", number, len(abis))
+        target = TARGETS[abi]
+        if any(each.target == target for each in done):  # arm64 beside arm64-v8a: the library is the same
+            continue
+        try:
+            made = build_library(models, folder, target=target, name=symbol, optimize=optimize)
+        except UsageError:  # the packages are ours: what is wrong is said here
+            raise
+        except MaceError as error:
+            done.append(BuiltLibrary(abi, target, failure=str(error).replace(f"{folder}/", "")))
+            continue
+        files = {str(path.relative_to(folder)): path.stat().st_size for path in made.files}
+        done.append(BuiltLibrary(abi, target, files, made.code_bytes, made.weight_bytes))
+    report("building libraries", len(abis), max(len(abis), 1))
+    return done

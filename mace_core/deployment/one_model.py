@@ -11,7 +11,7 @@ from mace_core.deployment.convert import checked_abis, write_report
 from mace_core.deployment.files import Files
 from mace_core.deployment.interface import Part, Port
 from mace_core.deployment.layout import building
-from mace_core.deployment.libraries import why_not
+from mace_core.deployment.libraries import build_libraries
 from mace_core.deployment.one_graph import GraphWork, Surroundings
 from mace_core.deployment.outcome import Conversion
 from mace_core.deployment.read import DEFAULT_GRAPH
@@ -65,8 +65,9 @@ def convert_model(path: Path, request: Request) -> Conversion:
     with building(done.folder) as staging:
         (staging / "model").mkdir()
         done.models.append(work.run(staging))
-        if abis and (reason := why_not(abis)):
-            done.notes.append(reason)
+        if request.libraries and abis:
+            packages = {name: done.models[0].package}
+            done.libraries = build_libraries(staging, packages, abis, name, optimize=request.optimize)
         write_report(staging, done)
     return done
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from mace_core.deployment.judge import Judgement
 from mace_core.version import VERSION
 
 if TYPE_CHECKING:
-    from mace_core.deployment.libraries import Library
+    from mace_core.deployment.libraries import BuiltLibrary
 
 
 @dataclass(slots=True)
@@ -71,13 +72,13 @@ class Conversion:
     library: str
     target_abis: tuple[str, ...]
     models: list[Converted] = field(default_factory=list)
-    libraries: list[Library] = field(default_factory=list)
+    libraries: list[BuiltLibrary] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
     def is_good(self) -> bool:
-        """Whether all that was compared is near enough."""
-        return all(model.is_good for model in self.models)
+        """Whether all that was compared is near enough, and every library was built."""
+        return all(model.is_good for model in self.models) and not any(each.failure for each in self.libraries)
 
 
 def as_data(done: Conversion) -> dict[str, Any]:
@@ -90,10 +91,7 @@ def as_data(done: Conversion) -> dict[str, Any]:
         "ok": done.is_good,
         "notes": done.notes,
         "models": [_model_data(model) for model in done.models],
-        "libraries": [
-            {"abi": each.abi, "files": {str(path): size for path, size in each.files.items()}}
-            for each in done.libraries
-        ],
+        "libraries": [dataclasses.asdict(each) for each in done.libraries],
     }
 
 

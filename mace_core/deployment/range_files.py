@@ -72,7 +72,7 @@ def write_ranges(path: Path, ranges: Mapping[str, tuple[float, float]]) -> None:
     Raises:
         MaceError: if the file cannot be written.
     """
-    text = "".join(f"{name}@@{low:.9g},{high:.9g}\n" for name, (low, high) in ranges.items())
+    text = "".join(f"{name}@@{low!r},{high!r}\n" for name, (low, high) in ranges.items())
     try:
         with replacing(path) as file:
             file.write(text.encode())

@@ -19,6 +19,7 @@ class Request:
         validate: compare results.
         graph_format, data_format: in place of the file's.
         calibration: samples to find ranges on, in place of the file's: a folder, an ``.npz`` file or MODULE:FUNCTION.
+        libraries: build libraries for the ABIs.
         gather_ranges: write the ranges of tensors to a file, in MACE's form, and quantize nothing.
         samples: so many runs with known results go into each package; None: one, if it takes little memory.
     """
@@ -33,5 +34,6 @@ class Request:
     graph_format: str = ""
     data_format: str = ""
     calibration: str = ""
+    libraries: bool = True
     gather_ranges: bool = False
     samples: int | None = None

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.native.kernel import load_kernels
+from mace_core.native.target import Target, host_target
 from mace_core.provider import Bindings, BoundTensor, Buffer
 from mace_core.symbolic import hint, is_same
 from mace_core.tensor import DType, MemoryKind, Tensor, TensorType
@@ -206,9 +207,12 @@ class Tables:
 
 def _run(view: GraphView, settings: Settings) -> list[npt.NDArray[np.generic]]:
     """The outputs of a view all of whose inputs are every number of their types, in the order of their bits."""
+    target = _runnable(settings.target)
+    if target is not settings.target:
+        settings = replace(settings, target=target, bfloat16=None, byte_tiles=None)
     program = lower(view, replace(settings, threads=1, integers=False))
     kernels = {step.kernel.symbol: step.kernel for step in program.steps.emitted}
-    addresses = load_kernels(list(kernels.values()), settings.target)
+    addresses = load_kernels(list(kernels.values()), target)
     compiled = CpuSubgraph(assemble(program), addresses, None, 1, "cpu")
     given = [_every(_numpy(value)) for value in view.inputs]
     made = [np.zeros(view.shape(value), _numpy(value)) for value in view.outputs]
@@ -217,6 +221,12 @@ def _run(view: GraphView, settings: Settings) -> list[npt.NDArray[np.generic]]:
         Bindings([_bound(array) for array in given], [_bound(array) for array in made], _bound(workspace))
     )
     return list(made)
+
+
+def _runnable(target: Target) -> Target:
+    """``target`` where this processor has all of it, else this processor: tables are computed here, whatever for."""
+    own = host_target()
+    return target if target.architecture == own.architecture and target.features <= own.features else own
 
 
 def _every(dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
