@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from flatbuffers import number_types
 
 from mace_core.errors import ModelError, UnsupportedModelError
 from mace_core.frontend.tflite.bindings import KNOWN_DETAILS, Bindings, newest_bindings, small_bindings
@@ -35,8 +36,9 @@ IDENTIFIER = b"TFL3"
 DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, OverflowError, UnicodeDecodeError)
 """What reading a damaged flatbuffer raises in Python."""
 
-_OBSOLETE_CODES = 127
-"""Operators with greater numbers than this stand in the newer field of their code."""
+_FIELD_OF_BUILTIN_CODE = 10
+"""Where a vtable has the newer field for an operator's number.  The older one is a byte; writers fill in both, or one:
+the greater number counts.  The accessor of the small package gives the older one for every small number."""
 
 _FIELDS_OF_MODEL = 8
 _FIELDS_OF_TENSOR = 10
@@ -127,8 +129,7 @@ class _Reader:
 
     def _code(self, code: Any) -> tuple[str, str, int]:
         """Name of the builtin, name of the custom operator, version."""
-        old, new = code.DeprecatedBuiltinCode(), code.BuiltinCode()
-        number = old if old < _OBSOLETE_CODES and old > new else new
+        number = max(code.DeprecatedBuiltinCode(), _whole_number(code, _FIELD_OF_BUILTIN_CODE))
         builtin = self._bindings.builtins.get(number)
         if builtin is None:
             newest = None if self._bindings.is_newest else newest_bindings()
@@ -382,6 +383,13 @@ class _Reader:
         (size,) = struct.unpack_from("<H", self._bytes, vtable)
         if (size - 4) // 2 > fields:
             raise _NeedsNewerSchemaError(what)
+
+
+def _whole_number(table: Any, field: int) -> int:
+    """An int32 of a table; 0 where it is left out."""
+    tab = table._tab
+    offset = tab.Offset(field)
+    return int(tab.Get(number_types.Int32Flags, offset + tab.Pos)) if offset else 0
 
 
 def _text(given: bytes | None) -> str:

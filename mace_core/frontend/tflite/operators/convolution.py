@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.registry import converter
 from mace_core.frontend.tflite.types import Sizes
 from mace_core.frontend.tflite.windows import SAME, same_padding, window_attributes
 from mace_core.graph import Value
+from mace_core.tensor import DType
 
 
 @converter("CONV_2D", options="Conv2DOptions")
@@ -76,8 +79,24 @@ def groups(op: Operation, channels: int | None, depth: int | None, count: int | 
 
 
 def bias(op: Operation, index: int) -> list[Value]:
-    """The bias, where there is one."""
-    return [op.real(index)] if op.has(index) else []
+    """The bias, where there is one.
+
+    Beside numbers of 16 bits it has 64, which ONNX does not dequantize: those that 32 bits hold are given as such, as
+    exactly as any other; with larger ones, all become floats.
+    """
+    if not op.has(index):
+        return []
+    content = op.constant(index) if op.dtype(index) is DType.INT64 else None
+    quantization = op.tensor(index).quantization
+    if content is None or quantization is None:
+        return [op.real(index)]
+    scale = quantization.scale if quantization.scale.size > 1 else quantization.scale.reshape(())
+    limits = np.iinfo(np.int32)
+    if content.size and not limits.min <= content.min() <= content.max() <= limits.max:
+        return [op.number(content * scale.astype(np.float64), np.float32)]
+    narrow, zero = op.number(content, np.int32), op.number(np.zeros(scale.shape), np.int32)
+    attributes = {"axis": 0} if scale.ndim else {}
+    return [op.emit("DequantizeLinear", [narrow, op.number(scale, np.float32), zero], attributes)]
 
 
 @converter("TRANSPOSE_CONV", options="TransposeConvOptions")

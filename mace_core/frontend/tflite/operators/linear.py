@@ -17,7 +17,7 @@ def fully_connected(op: Operation) -> None:
     if op.option("KeepNumDims") and len(shape) != 2:
         y = op.emit("MatMul", [x, op.weights(1, (1, 0))])
         if op.has(2):
-            y = op.emit("Add", [y, op.real(2)])
+            y = op.emit("Add", [y, *bias(op, 2)])
     else:
         if len(shape) != 2 or shape[1] != depth:
             if depth is None:

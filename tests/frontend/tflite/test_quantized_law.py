@@ -1,0 +1,26 @@
+"""The law of quantized operators: from the same numbers, every result is within one step of LiteRT's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from lite_models import assert_agree
+from quantized_operators import FAMILIES, Drawer
+
+CASES = [(kind, dtype) for kind, (_, dtypes) in FAMILIES.items() for dtype in dtypes]
+
+
+@pytest.mark.parametrize("examples", [1, pytest.param(40, marks=pytest.mark.full)])
+@pytest.mark.parametrize(("kind", "dtype"), CASES)
+def test_a_quantized_operator_is_within_one_step_of_litert(kind: str, dtype: str, examples: int) -> None:
+    draw, _ = FAMILIES[kind]
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+              phases=[Phase.generate])  # fmt: skip
+    @given(st.integers(0, 2**32 - 1))
+    def check(seed: int) -> None:
+        assert_agree(*draw(Drawer(np.random.default_rng(seed), dtype)))
+
+    check()
