@@ -47,6 +47,7 @@ from mace_core.tensor import Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
+    from mace_core.topology import TopologyReport
 
 HOST_PROVIDER = "cpu"
 
@@ -94,6 +95,7 @@ class Compilation:
             what devices compiled, weights in their forms, and samples.
         targets: one for each device and signature.
         assumed: sizes of free dimensions that nobody gave, ``height=224``.
+        repairs: what was found and mended for each device, where that was asked for.
     """
 
     out: Path
@@ -105,6 +107,7 @@ class Compilation:
     sample_bytes: int
     targets: tuple[CompiledTarget, ...]
     assumed: str = ""
+    repairs: tuple[TopologyReport, ...] = ()
 
 
 def compile_model(
@@ -119,6 +122,7 @@ def compile_model(
     samples: Sequence[Sample] = (),
     sign_with: Sequence[str | os.PathLike[str]] = (),
     weights: str = "",
+    repair: bool = False,
     registry: Registry | None = None,
 ) -> Compilation:
     """Compile a model for devices, and write a package: the graph, its weights, and what was compiled.
@@ -136,6 +140,9 @@ def compile_model(
         samples: runs whose results are known (`mace_core.numerics.make_samples`), by which the package proves itself.
         sign_with: files of private Ed25519 keys, each of which signs the package (`mace_core.package.signatures`).
         weights: store those in float32 as "float16", "bfloat16" or "int8" (see `store_model`).
+        repair: put other forms in the place of nodes that a device refuses, where it takes them and they compute the
+            same (`mace_core.topology`); they are for the shapes given, so there can be one signature only, unless all
+            shapes are fixed.
         registry: where providers are found; the process's own by default.
 
     Raises:
@@ -164,9 +171,38 @@ def compile_model(
         trusts_all=True,
     )
     extras = _Extras(samples, [read_signing_key(key) for key in sign_with], weights)
-    return _Compiling(model, path, given, extras, registry or default_registry()).run(
-        [shapes] if isinstance(shapes, Mapping) else list(shapes)
-    )
+    signatures = [shapes] if isinstance(shapes, Mapping) else list(shapes)
+    repairs: list[TopologyReport] = []
+    name = _name_of(model)
+    if repair:
+        model, repairs = _repaired(model, names, signatures, options, optimize=optimize, registry=registry)
+    return _Compiling(model, name, path, given, extras, registry or default_registry()).run(signatures, repairs)
+
+
+def _repaired(
+    model: Model,
+    devices: Sequence[str],
+    signatures: Sequence[Mapping[str, Sequence[int]]],
+    options: Mapping[str, Mapping[str, object]] | None,
+    *,
+    optimize: bool,
+    registry: Registry | None,
+) -> tuple[Graph, list[TopologyReport]]:
+    """The model with forms that the devices take, and what was found for each."""
+    from mace_core.topology import check_topology
+
+    if len(signatures) > 1:
+        raise UsageError("rewrites are for one shape of each input: give one signature, or leave the repair out")
+    reports = []
+    for device in devices:
+        found = check_topology(
+            model, device, shapes=signatures[0] if signatures else {}, options=options, optimize=optimize,
+            registry=registry,
+        )  # fmt: skip
+        reports.append(found)
+        model = found.graph
+    assert isinstance(model, Graph)
+    return model, reports
 
 
 def settled_shapes(graph: Graph, given: Mapping[str, Sequence[int]], label: str) -> AssumedShapes:
@@ -238,7 +274,9 @@ class _Kept:
 
 
 class _Compiling:
-    def __init__(self, model: Model, out: Path, given: SessionArguments, extras: _Extras, registry: Registry) -> None:
+    def __init__(
+        self, model: Model, name: str, out: Path, given: SessionArguments, extras: _Extras, registry: Registry
+    ) -> None:
         self._out = out
         self._given = given
         self._registry = registry
@@ -246,7 +284,8 @@ class _Compiling:
         found = [self._find(name) for name in given.devices or ()]
         self._devices = list(dict.fromkeys(found))
         loaded = LoadedModel(model, given, registry, extras.weights)
-        self._label, self._graphs, self._metadata = loaded.label, loaded.graphs, loaded.metadata
+        self._label, self._graphs = loaded.label, loaded.graphs
+        self._metadata = {**loaded.metadata, **({"model": name} if name else {})}
         self._graph = self._graphs[OPTIMIZED]
         self._samples, self._keys = loaded.sections_of(extras.samples), extras.keys
         self._kept = _Kept()
@@ -255,7 +294,7 @@ class _Compiling:
         options = {**self._options.get(name.partition(":")[0], {}), **self._options.get(name, {})}
         return find_device(name, self._registry, for_execution=False, options=options).qualified_name
 
-    def run(self, given: Sequence[Mapping[str, Sequence[int]]]) -> Compilation:
+    def run(self, given: Sequence[Mapping[str, Sequence[int]]], repairs: Sequence[TopologyReport]) -> Compilation:
         constants = None
         if self._graph.computed:
             from mace_core.scheduler.running.computed import ComputedConstants
@@ -291,6 +330,7 @@ class _Compiling:
             sum(one.nbytes for one in self._samples),
             tuple(targets),
             ", ".join(dict.fromkeys(settled.note for settled in signatures if settled.note)),
+            tuple(repairs),
         )
 
     def _compile(self, name: str, settled: AssumedShapes, constants: Any) -> CompiledTarget:
@@ -441,3 +481,8 @@ class _Compiling:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _name_of(model: Model) -> str:
+    """The name of the model's file alone: where it was is nobody's business."""
+    return Path(model).name if isinstance(model, str | os.PathLike) else ""

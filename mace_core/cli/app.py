@@ -14,6 +14,7 @@ from mace_core.cli.accuracy import accuracy
 from mace_core.cli.benchmark import benchmark
 from mace_core.cli.cache import cache_app
 from mace_core.cli.calibrate import calibrate
+from mace_core.cli.check import check
 from mace_core.cli.compile import compile_command
 from mace_core.cli.convert import convert, option_word
 from mace_core.cli.devices import devices
@@ -65,6 +66,7 @@ app.command()(accuracy)
 app.command()(validate)
 app.command()(quantize)
 app.command()(prune)
+app.command()(check)
 app.command("compile")(compile_command)
 app.command()(sign)
 app.command()(verify)
@@ -153,6 +155,7 @@ _OWN_COMMANDS = frozenset(
         "validate",
         "quantize",
         "prune",
+        "check",
         "compile",
         "sign",
         "verify",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -84,6 +85,13 @@ def compile_command(
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer copies it
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair",
+            help="Rewrite nodes that a device refuses, where it takes another form (see `mace check`).",
+        ),
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Fail if a node would not be in a compiled subgraph of each device.")
     ] = False,
@@ -153,6 +161,7 @@ def compile_command(
             strict=strict,
             samples=chosen,
             sign_with=sign,
+            repair=repair,
         )
     output.deliver("compile", _as_data(model, found), lambda: _print(found))
 
@@ -209,6 +218,7 @@ def _as_data(model: str, found: Compilation) -> dict[str, Any]:
         "packed_bytes": found.packed_bytes,
         "sample_bytes": found.sample_bytes,
         "assumed": found.assumed,
+        "repairs": [each.as_data() for each in found.repairs],
         "targets": [
             {
                 "device": each.device,
@@ -233,6 +243,10 @@ def _print(found: Compilation) -> None:
 
     if found.assumed:
         note(f"sizes assumed for free dimensions: {found.assumed} (--shape sets them)")
+    for one in found.repairs:
+        print_folded(one.summary())
+        for rule, count in Counter(finding.rule for finding in one.mended).items():
+            print_folded(f"  rewritten: {count} node{'s' * (count != 1)}: {rule}")
     for each in found.targets:
         made = f"{each.subgraphs} subgraph{'s' * (each.subgraphs != 1)}, {format_bytes(each.nbytes)}"
         print_folded(

@@ -102,7 +102,7 @@ class SessionArguments:
 
     def keywords(self) -> dict[str, Any]:
         """For another session like this one."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "trusts_all"}
 
     def elsewhere(self, devices: Sequence[str]) -> dict[str, Any]:
         """For another session like this one, but on other devices and with the options of those alone."""

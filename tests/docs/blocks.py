@@ -158,7 +158,7 @@ class Reader:
                 check=False,
             )
             code, printed = ran.returncode, ran.stdout + ran.stderr
-        bad = "mace: error" in block.text or "DIVERGES" in block.text
+        bad = any(word in block.text for word in ("mace: error", "DIVERGES", "not mended: "))
         assert (code != 0) == bad, f"{block}: '{command}' ended with {code}\n{printed}"
         return printed
 

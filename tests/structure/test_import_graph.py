@@ -30,6 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("provider",),
     ("native",),
     ("scheduler",),
+    ("topology",),
     ("storing",),
     ("binding", "requests", "compilation", "ahead_of_time", "policies"),
     ("streaming", "bound_arrays", "kept_state"),
