@@ -124,6 +124,15 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    device_yml: Annotated[
+        Path | None,
+        typer.Option(
+            "--device-yml",
+            metavar="FILE.yml",
+            help="A file of devices of MACE: it is checked, and told which of them each ABI serves.",
+            show_default=False,
+        ),
+    ] = None,
     devices_to_run: Annotated[str, typer.Option("--devices-to-run", hidden=True)] = "",
     debug_mode: Annotated[bool, typer.Option("--debug-mode", hidden=True)] = False,
     address_sanitizer: Annotated[bool, typer.Option("--address-sanitizer", hidden=True)] = False,
@@ -176,11 +185,33 @@ def convert(
         gather_ranges=quantize_stat,
         samples=samples,
     )
+    devices = _devices(device_yml)
     with progress(f"Converting {path}"):
         done = convert_deployment(path, request) if is_config else convert_model(path, request)
+    done.notes += _served(devices, done.target_abis)
     output.deliver("convert", as_data(done), lambda: _print(done))
     if not done.is_good:
         raise typer.Exit(VERDICT)
+
+
+def _devices(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    from mace_core.cli.verbosity import note
+    from mace_core.deployment.devices_file import read_devices
+
+    found, document = read_devices(path)
+    for text in document.notes:
+        note(text)
+    return dict(found)
+
+
+def _served(devices: dict[str, Any], abis: tuple[str, ...]) -> list[str]:
+    if not devices:
+        return []
+    from mace_core.deployment.devices_file import served
+
+    return served(devices, abis)
 
 
 def _source_of(model: str, config: Path | None) -> tuple[Path, bool]:

@@ -11,6 +11,7 @@ from mace_core.deployment.files import Files
 from mace_core.deployment.interface import cut
 from mace_core.deployment.layout import REPORT, building
 from mace_core.deployment.libraries import build_libraries
+from mace_core.deployment.litert import LiteRtModel
 from mace_core.deployment.meaning import without_meaning
 from mace_core.deployment.one_graph import GraphWork, Surroundings
 from mace_core.deployment.outcome import Conversion, as_data
@@ -118,7 +119,11 @@ class _Conversion:
             self._place(path),
         )
         stem = name if len(model.subgraphs) == 1 else f"{name}.{_safe(graph_name)}"
-        work = GraphWork(around, name, graph_name, stem, source, part, keys, obfuscates=model.obfuscate)
+        peer = None
+        if model.platform == "tflite":
+            names = [value.name for value in graph.inputs], [value.name for value in graph.outputs]
+            peer = LiteRtModel(source, *names)
+        work = GraphWork(around, name, graph_name, stem, source, part, keys, obfuscates=model.obfuscate, peer=peer)
         self._done.models.append(work.run(staging))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from mace_core.compilation import compile_model
 from mace_core.deployment.files import Files
 from mace_core.deployment.interface import Part
 from mace_core.deployment.judge import Judgement, expected_outputs, judge
+from mace_core.deployment.litert import LiteRtModel
 from mace_core.deployment.obfuscation import obfuscate
 from mace_core.deployment.outcome import Converted
 from mace_core.deployment.precision import Precision, precision_of, quantized
@@ -78,6 +79,7 @@ class GraphWork:
         keys: GraphKeys,
         *,
         obfuscates: bool = False,
+        peer: LiteRtModel | None = None,
     ) -> None:
         """
         Args:
@@ -86,6 +88,7 @@ class GraphWork:
             source: the model file.
             part: what of it is converted.
             obfuscates: names inside are to tell nothing.
+            peer: what computes what is expected, where it can.
         """
         self._around = around
         self._request = around.request
@@ -93,6 +96,7 @@ class GraphWork:
         self._keys = keys
         self._stem = stem
         self._obfuscates = obfuscates
+        self._peer = peer
         self._ranges: Ranges | None = None
         self.done = Converted(
             model, graph_name, source, Path("model") / f"{stem}.mace", source_bytes=source.stat().st_size
@@ -240,16 +244,24 @@ class GraphWork:
     def _judge(
         self, package: Path, reference: Graph, chosen: Chosen, precision: Precision, samples: Samples
     ) -> Judgement:
+        expected: Sequence[Mapping[str, Any]]
         if self._keys.validation_outputs_data:
             expected, against = self._given_outputs(len(samples.feeds)), "validation_outputs_data"
         else:
-            expected, against = expected_outputs(reference, samples.feeds)
+            expected, against = self._computed_outputs(reference, samples)
         thresholds = {**DEFAULT_THRESHOLDS, **self._keys.validation_threshold}
         found = Judgement(against, samples.label)
         found.verdicts = judge(package, chosen.checked, thresholds, samples.feeds, expected, precision.options)
         for device, count in {each.device: each.elsewhere for each in found.verdicts if each.elsewhere}.items():
             self.done.warnings.append(f"{count} nodes did not run on {device}: `mace explain` says why")
         return found
+
+    def _computed_outputs(self, reference: Graph, samples: Samples) -> tuple[Sequence[Mapping[str, Any]], str]:
+        if self._peer is not None:
+            found = self._peer.run(samples.feeds, self._part.inputs, self._part.outputs)
+            if found is not None:
+                return found, "LiteRT"
+        return expected_outputs(reference, samples.feeds)
 
     def _given_outputs(self, count: int) -> list[Mapping[str, Any]]:
         """What the file says is right, for each sample.

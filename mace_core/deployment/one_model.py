@@ -12,6 +12,7 @@ from mace_core.deployment.files import Files
 from mace_core.deployment.interface import Part, Port
 from mace_core.deployment.layout import building
 from mace_core.deployment.libraries import build_libraries
+from mace_core.deployment.litert import LiteRtModel
 from mace_core.deployment.one_graph import GraphWork, Surroundings
 from mace_core.deployment.outcome import Conversion
 from mace_core.deployment.read import DEFAULT_GRAPH
@@ -58,7 +59,10 @@ def convert_model(path: Path, request: Request) -> Conversion:
     )
     abis = checked_abis(request.target_abis)
     around = Surroundings(request, abis, request.target_socs, name, Files(Path()), _PLACE)
-    work = GraphWork(around, name, DEFAULT_GRAPH, name, path, part, keys)
+    peer = None
+    if path.suffix.lower() == ".tflite":
+        peer = LiteRtModel(path, [value.name for value in graph.inputs], [value.name for value in graph.outputs])
+    work = GraphWork(around, name, DEFAULT_GRAPH, name, path, part, keys, peer=peer)
     if request.output.suffix.lower() == PACKAGE_SUFFIX:
         return _as_file(work, request.output, name, abis)
     done = Conversion(request.output / name, name, abis)

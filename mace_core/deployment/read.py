@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,6 +18,9 @@ DEFAULT_GRAPH = "default_graph"
 
 _OLD_TOP = ("build_type", "embed_model_data")
 _OLD_MODEL = ("dsp_mode",)
+
+KeysAt: TypeAlias = Callable[[Path], tuple[str, ...]]
+"""The keys that may stand where a path leads."""
 
 MOST_MISTAKES = 20
 """Told at once."""
@@ -51,10 +54,38 @@ def deployment_of(document: Document) -> Deployment:
     try:
         deployment = Deployment.model_validate(tree)
     except ValidationError as error:
-        mistakes = [*mistakes, *_mistakes(error, normal)]
+        mistakes = [*mistakes, *_mistakes(error, normal, _keys_at)]
     if mistakes:
         raise ConfigError(_told(document, mistakes))
     return deployment
+
+
+def keys_without_value(document: Document) -> Any:
+    """A document without the keys that have no value; a note tells each."""
+
+    def cleaned(tree: Any, path: Path) -> Any:
+        if isinstance(tree, list):
+            return [cleaned(item, (*path, number)) for number, item in enumerate(tree)]
+        if not isinstance(tree, dict):
+            return tree
+        for name, value in tree.items():
+            if value is None:
+                document.notes.append(
+                    f"{document.place((*path, name))}: '{shorten(name)}' has no value, as if it were not there"
+                )
+        return {name: cleaned(value, (*path, name)) for name, value in tree.items() if value is not None}
+
+    return cleaned(document.tree, ())
+
+
+def mistakes_in(document: Document, error: ValidationError, levels: Mapping[int, tuple[str, ...]]) -> str:
+    """All mistakes of a document of another kind, in words.
+
+    Args:
+        levels: the keys that there are, by the length of their paths.
+    """
+    found = _mistakes(error, _Normal(document), lambda path: levels.get(len(path), ()))
+    return _told(document, found)
 
 
 def _told(document: Document, mistakes: list[tuple[int, str]]) -> str:
@@ -159,32 +190,34 @@ class _Normal:
         self.mistakes.append((self._document.line_of(path), f"{_dotted(path)} {text}"))
 
 
-def _mistakes(error: ValidationError, normal: _Normal) -> list[tuple[int, str]]:
+def _mistakes(error: ValidationError, normal: _Normal, keys_at: KeysAt) -> list[tuple[int, str]]:
     found = error.errors(include_url=False, include_input=True)
     meant = {
-        (*each["loc"][:-1], nearest(str(each["loc"][-1]), _keys_at(_plain(each["loc"]))))
+        (*each["loc"][:-1], nearest(str(each["loc"][-1]), keys_at(_plain(each["loc"]))))
         for each in found
         if each["type"] == "extra_forbidden"
     }
-    return [_mistake(each, normal) for each in found if not (each["type"] == "missing" and each["loc"] in meant)]
+    return [
+        _mistake(each, normal, keys_at) for each in found if not (each["type"] == "missing" and each["loc"] in meant)
+    ]
 
 
 def _plain(path: Path) -> Path:
     return tuple(part for part in path if part != "[key]")
 
 
-def _mistake(error: Any, normal: _Normal) -> tuple[int, str]:
+def _mistake(error: Any, normal: _Normal, keys_at: KeysAt) -> tuple[int, str]:
     path = _plain(error["loc"])
     line, where = normal.line_of(path), _dotted(normal.origin(path))
     kind = error["type"]
     if kind == "extra_forbidden":
-        return line, f"{where}: {_unknown(path)}"
+        return line, f"{where}: {_unknown(path, keys_at(path))}"
     if kind == "missing":
         return normal.line_of(path[:-1]), f"{where} is missing{_hint(path)}"
     if kind == "value_error":
         text = str(error["ctx"]["error"])
         is_of_whole = error["loc"] and error["loc"][-1] == "[key]"
-        if is_of_whole or not path or str(path[-1]) not in _FIELDS:  # a rule about several keys
+        if is_of_whole or not path or str(path[-1]) not in (*_FIELDS, *keys_at(path)):  # a rule about several keys
             return line, f"{where}: {text}" if where else text
         return line, f"{where} {text}"
     return line, f"{where} is {shown(error['input'])}; it takes {_wanted(kind)}"
@@ -214,10 +247,9 @@ def _hint(path: Path) -> str:
     return f": {example}" if example else ""
 
 
-def _unknown(path: Path) -> str:
+def _unknown(path: Path, own: tuple[str, ...]) -> str:
     """What is wrong with a key that is none, and what was probably meant."""
     key = str(path[-1])
-    own = _keys_at(path)
     near = nearest(key, own)
     if near:
         return f"there is no such key; did you mean '{near}'?"

@@ -176,6 +176,8 @@ class _Run:
                 found_sections = measure_sections(session, str(self._model), feeds, runs=max(rounds, 1))
                 for table in found_sections.tables():
                     self._write(f"{table.text(None)}\n\n")
+                for note in found_sections.notes():
+                    self._write(f"{note}\n")
 
     def _open(self) -> Session:
         devices, options = self._placing()

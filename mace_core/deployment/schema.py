@@ -62,7 +62,8 @@ def _thresholds(value: Any) -> dict[str, float]:
     return found
 
 
-def _abis(value: Any) -> tuple[str, ...]:
+def abi_names(value: Any) -> tuple[str, ...]:
+    """ABIs, as a list or as a text with commas."""
     parts = [part.strip() for item in as_list(value) for part in item.split(",") if part.strip()]
     if not parts:
         raise ValueError(f"names nothing; it is one or more of {', '.join(ABIS)}")
@@ -197,7 +198,7 @@ class Deployment(_Keys):
     """A deployment file."""
 
     library_name: Annotated[str, BeforeValidator(library_name)]
-    target_abis: Annotated[tuple[str, ...], BeforeValidator(_abis)]
+    target_abis: Annotated[tuple[str, ...], BeforeValidator(abi_names)]
     target_socs: Texts = ()
     model_graph_format: Annotated[str, BeforeValidator(one_of("file", "code"))] = "file"
     model_data_format: Annotated[str, BeforeValidator(one_of("file", "code"))] = "file"

@@ -1,0 +1,75 @@
+"""LiteRT's interpreter, where it is installed: what computes the expected results of a TFLite model."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mace_core.deployment.interface import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, Port
+from mace_core.deployment.samples import Feeds, own_feeds
+from mace_core.errors import describe_error
+
+_log = logging.getLogger("mace.deployment")
+
+
+@dataclass(frozen=True, slots=True)
+class LiteRtModel:
+    """A whole TFLite model.
+
+    Attributes:
+        path: its file.
+        inputs, outputs: names of its tensors as they were imported, in the file's order.
+    """
+
+    path: Path
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+
+    def run(self, samples: Sequence[Feeds], inputs: Sequence[Port], outputs: Sequence[Port]) -> list[Feeds] | None:
+        """What the interpreter gives for samples of a converted model, as that gives it.
+
+        Returns:
+            None where the interpreter is not installed or does not take the model, and where the converted model
+            begins or ends somewhere else.
+        """
+        if importlib.util.find_spec("ai_edge_litert") is None:
+            return None
+        if {p.tensor for p in inputs} != set(self.inputs) or not {p.tensor for p in outputs} <= set(self.outputs):
+            return None
+        try:
+            return self._run(samples, inputs, outputs)
+        except (RuntimeError, ValueError) as error:  # what it raises for operators and shapes that it does not take
+            _log.info("LiteRT does not run '%s': %s", self.path, describe_error(error))
+            return None
+
+    def _run(self, samples: Sequence[Feeds], inputs: Sequence[Port], outputs: Sequence[Port]) -> list[Feeds]:
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter: Any = Interpreter(model_path=str(self.path))
+        places = dict(zip(self.inputs, interpreter.get_input_details(), strict=True))
+        for port in inputs:
+            interpreter.resize_tensor_input(places[port.tensor]["index"], list(port.own_shape))
+        interpreter.allocate_tensors()
+        results = dict(zip(self.outputs, interpreter.get_output_details(), strict=True))
+        found: list[Feeds] = []
+        for feeds in own_feeds(samples, inputs):
+            for name, array in feeds.items():
+                interpreter.set_tensor(places[name]["index"], array)
+            interpreter.invoke()
+            found.append(
+                {port.name: _given(interpreter.get_tensor(results[port.tensor]["index"]), port) for port in outputs}
+            )
+        return found
+
+
+def _given(array: Any, port: Port) -> Any:
+    """A tensor of the model as the port gives it; ``order`` are its axes in those of the port."""
+    assert port.order in ((), TO_CHANNELS_FIRST, TO_CHANNELS_LAST)
+    turned = array.transpose(port.order) if port.order else array.reshape(port.shape)
+    return np.ascontiguousarray(turned.astype(port.dtype.numpy))
