@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mace_core.ahead_of_time.cmake import cmake_path, cmake_text
 from mace_core.ahead_of_time.headers import HeaderModel, header_text, runtime_headers, symbol_of
 from mace_core.ahead_of_time.planning import LibraryModel
 from mace_core.ahead_of_time.ranges import Shapes, Size
@@ -86,6 +87,8 @@ class Library:
         kernels: how many are in it.
         code_bytes, weight_bytes, table_bytes: of instructions, of weights, and of plans, texts, constants of kernels.
         object_bytes, archive_bytes: sizes of the files.
+        shared_bytes, linker: the size of the shared library, and what made it; 0 and "" where no linker was found.
+        linker_missing: why there is no shared library; "" where there is one.
         imports: the functions that it wants from the C library.
         seconds: that it took.
     """
@@ -101,6 +104,9 @@ class Library:
     table_bytes: int
     object_bytes: int
     archive_bytes: int
+    shared_bytes: int
+    linker: str
+    linker_missing: str
     imports: tuple[str, ...]
     seconds: float
 
@@ -114,6 +120,7 @@ def build_library(
     name: str = "",
     threads: int = DEFAULT_THREADS,
     optimize: bool = True,
+    linker: str | None = None,
     registry: Registry | None = None,
 ) -> Library:
     """Build a library for C and C++ programs of one or several models, for a processor that need not be this one.
@@ -130,12 +137,14 @@ def build_library(
         name: of the library; by default that of the first model.
         threads: among how many the work is split at most; 1 leaves out all that starts threads.
         optimize: simplify the graphs first.
+        linker: a program, with arguments, that makes the shared library; found by itself where None.
         registry: where providers are found; the process's own by default.
 
     Raises:
         ModelError: if a model cannot be read.
         UsageError, InputError: for a target, shapes or names that mean nothing.
         UnsupportedError, StrictPlacementError: if no library can be made of a model; names the node, and says why.
+        LinkError: if no shared library can be made though there is a linker; the other files are written then.
         MaceError: if files cannot be written.
     """
     start = time.perf_counter()
@@ -161,7 +170,7 @@ def build_library(
     library = symbol_of(name) if name else parts[0].symbol
     folder = Path(out)
     with _Staging(folder) as staging:
-        return _written(library, target, facts.target, parts, weights, folder, staging, start)
+        return _written(library, target, facts.target, parts, weights, folder, staging, linker, start)
 
 
 def _signatures(shapes: object, model: str) -> list[Shapes]:
@@ -280,6 +289,7 @@ def _written(
     weights: WeightPool,
     folder: Path,
     staging: _Staging,
+    linker: str | None,
     start: float,
 ) -> Library:
     from mace_core.native.archive import Member, write_archive
@@ -304,12 +314,19 @@ def _written(
     archive_path = staging.path(libraries / f"lib{library}.a")
     with archive_path.open("wb") as file:
         archive_bytes = write_archive(file, [Member(object_path, exports)])
+    shared_path = libraries / f"lib{library}.so"
+    shared = _Shared(object_path, target_name, shared_path, exports, linker, staging)
     header = header_text(library, [HeaderModel(p.symbol, p.model.file, p.inputs, p.outputs) for p in parts], _MADE_BY)
     staging.path(Path("include") / f"{library}.h").write_text(header, encoding="utf-8")
-    for shared in runtime_headers():
-        shutil.copyfile(shared, staging.path(Path("include") / shared.name))
+    for runtime in runtime_headers():
+        shutil.copyfile(runtime, staging.path(Path("include") / runtime.name))
+    staging.path(cmake_path(library)).write_text(cmake_text(library, _MADE_BY), encoding="utf-8")
     sizes: SectionSizes = merged.sizes
     files = staging.publish()
+    if shared.found is None:
+        (folder / shared_path).unlink(missing_ok=True)  # of a build before, and of other content
+    if shared.error is not None:
+        raise shared.error
     report("writing", 1, 1)
     return Library(
         library,
@@ -323,13 +340,43 @@ def _written(
         sizes.constants + sizes.variables + sizes.data - weights.nbytes,
         object_bytes,
         archive_bytes,
+        shared.found.nbytes if shared.found else 0,
+        shared.found.linker if shared.found else "",
+        shared.missing,
         tuple(sorted(merged.imports - {"_GLOBAL_OFFSET_TABLE_"})),
         time.perf_counter() - start,
     )
 
 
+class _Shared:
+    """A shared library that was made, or why there is none."""
+
+    def __init__(
+        self,
+        object_path: Path,
+        target: str,
+        relative: Path,
+        exports: Sequence[str],
+        linker: str | None,
+        staging: _Staging,
+    ) -> None:
+        from mace_core.ahead_of_time.linking import LinkedLibrary, LinkerMissingError, LinkError, link_shared
+
+        self.found: LinkedLibrary | None = None
+        self.error: LinkError | None = None
+        self.missing = ""
+        try:
+            self.found = link_shared([object_path], target, object_path.with_name(relative.name), exports, linker)
+            staging.path(relative)
+        except LinkerMissingError as error:
+            self.missing = str(error)
+        except LinkError as error:
+            self.error = error
+
+
 def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[str, bytes]:
     """Object code by name: kernels, what all models share, and what each model has."""
+    from mace_core.native.arm_builtins import ARM_BUILTINS, arm_builtins_ir
     from mace_core.native.compiler import compile_module
     from mace_core.native.kernel import build_kernels
     from mace_core.native.numba_kernel import numba_source
@@ -343,6 +390,8 @@ def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[s
         "mace_library": compile_module(runtime, [f"mace_library_{name}" for name in FUNCTIONS], "mace_library", target),
         **own,
     }
+    if target.architecture == "arm":
+        objects["mace_arm_builtins"] = compile_module(arm_builtins_ir(), ARM_BUILTINS, "mace_arm_builtins", target)
     for part in parts:
         objects.update(part.kernels)
     for part in parts:

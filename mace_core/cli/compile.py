@@ -74,6 +74,16 @@ def compile_command(
             show_default=False,
         ),
     ] = "",
+    linker: Annotated[
+        str,
+        typer.Option(
+            "--linker",
+            metavar="PROGRAM",
+            help="With --target: what makes the shared library, a linker or a compiler, with arguments "
+            "(default: MACE_LINKER, or the first that is found for the target).",
+            show_default=False,
+        ),
+    ] = "",
     shape: Annotated[
         list[str],
         typer.Option(
@@ -134,10 +144,10 @@ def compile_command(
         if device or option or strict or samples.is_asked_for:
             other = "--device" if device else "--option" if option else "--strict" if strict else "a sample"
             raise UsageError(f"{other} is for packages, and --target builds a library: leave one of the two out")
-        compile_libraries(model, more, target, out, shape, name, threads, output)
+        compile_libraries(model, more, target, out, shape, name, threads, linker, output)
         return
-    if more or name:
-        given = "--with" if more else "--name"
+    if more or name or linker:
+        given = "--with" if more else "--name" if name else "--linker"
         raise UsageError(f"{given} is for libraries: name a --target, too")
     if not device:
         raise UsageError("name a --device to compile for (a package), or a --target (a library for C and C++)")

@@ -23,6 +23,7 @@ def compile_libraries(
     shapes: Sequence[str],
     name: str,
     threads: int,
+    linker: str,
     output: OutputOptions,
 ) -> None:
     """Build a library for each target, and tell what is in it.
@@ -51,6 +52,7 @@ def compile_libraries(
                     shapes=signatures,
                     name=name,
                     threads=threads or DEFAULT_THREADS,
+                    linker=linker or None,
                 )
             )
     output.deliver(
@@ -135,6 +137,9 @@ def _as_data(library: Library) -> dict[str, Any]:
         "table_bytes": library.table_bytes,
         "object_bytes": library.object_bytes,
         "archive_bytes": library.archive_bytes,
+        "shared_bytes": library.shared_bytes,
+        "linker": library.linker,
+        "linker_missing": library.linker_missing,
         "imports": list(library.imports),
         "seconds": library.seconds,
         "models": [
@@ -179,5 +184,9 @@ def _print(libraries: Sequence[Library]) -> None:
                 f"  {model.symbol}: {plans}, up to {model.most_threads} threads; memory "
                 f"{format_bytes(model.instance_bytes)} + workspace {format_bytes(model.workspace_bytes)}"
             )
+        if library.linker_missing:
+            note(library.linker_missing)
+        else:
+            print_folded(f"  shared library {format_bytes(library.shared_bytes)}, by {library.linker}")
     for file in dict.fromkeys(file for library in libraries for file in library.files):
         print_folded(f"{file} written")
