@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection
 
 import llvmlite.binding as llvm
@@ -56,7 +57,7 @@ def optimize(
     # a context of its own keeps the types of thousands of modules from piling up in the global one
     context = llvm.create_context()
     try:
-        module = llvm.parse_assembly(ir, context)
+        module = llvm.parse_assembly(_laid_out(ir, str(machine.target_data)), context)
         module.triple = target.triple
         module.data_layout = str(machine.target_data)
         module.verify()
@@ -74,6 +75,16 @@ def optimize(
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     return module, machine
+
+
+_LAYOUT = re.compile(r"^target (datalayout|triple) = .*$", re.MULTILINE)
+
+
+def _laid_out(ir: str, layout: str) -> str:
+    """The IR with the data layout of the target in the place of its own: what is loaded without saying at which
+    alignment is read at that of its type, and the parser takes it from the layout (8 for a pointer where there is none,
+    which 32-bit processors keep at 4)."""
+    return f'target datalayout = "{layout}"\n' + _LAYOUT.sub("", ir)
 
 
 def _tidy(module: llvm.ModuleRef, machine: llvm.TargetMachine) -> None:
