@@ -379,7 +379,9 @@ def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[s
     from mace_core.native.arm_builtins import ARM_BUILTINS, arm_builtins_ir
     from mace_core.native.compiler import compile_module
     from mace_core.native.kernel import build_kernels
+    from mace_core.native.mathematics import brought_along
     from mace_core.native.numba_kernel import numba_source
+    from mace_core.native.relocatable import imports_of
 
     module = "mace_core.native.library_kernels"
     sources = [numba_source(module, name) for name in LibraryKernels._fields]
@@ -397,6 +399,8 @@ def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[s
     for part in parts:
         ir = model_ir(part.facts(target_name), target)
         objects[f"{part.symbol}.model"] = compile_module(ir, [f"{part.symbol}_model"], part.symbol, target)
+    imports = {name for image in objects.values() for name in imports_of(image)}
+    objects.update(build_kernels(brought_along(imports, target), target))
     return objects
 
 

@@ -34,6 +34,9 @@ _FLOAT_FUNCTIONS = (
     "tgamma", "trunc",
 )
 # fmt: on
+FLOAT_FUNCTIONS = frozenset((*_FLOAT_FUNCTIONS, *(name + "f" for name in _FLOAT_FUNCTIONS)))
+"""C mathematics, of float64 and of float32."""
+
 _MEMORY_FUNCTIONS = ("memcpy", "memmove", "memset", "memcmp", "bcmp")
 # conversions of float16 and bfloat16 where the processor has none
 _HALF_FUNCTIONS = ("__extendhfsf2", "__truncsfhf2", "__truncdfhf2", "__truncsfbf2", "__truncdfbf2")
@@ -47,9 +50,7 @@ ARM_FUNCTIONS = frozenset(f"__aeabi_{name}" for name in (*_INTEGERS_OF_ARM, *_CO
 _NO_FUNCTIONS = frozenset(("_GLOBAL_OFFSET_TABLE_", *(f"__aeabi_unwind_cpp_pr{n}" for n in range(3))))
 """Named in objects, and called by nobody: how to unwind what raises nothing."""
 
-ALLOWED_IMPORTS = frozenset(
-    (*_FLOAT_FUNCTIONS, *(name + "f" for name in _FLOAT_FUNCTIONS), *_MEMORY_FUNCTIONS, *_HALF_FUNCTIONS)
-)
+ALLOWED_IMPORTS = frozenset((*FLOAT_FUNCTIONS, *_MEMORY_FUNCTIONS, *_HALF_FUNCTIONS))
 """What a kernel may call: C mathematics, memory and conversion functions, to which LLVM lowers some operations."""
 
 _library_numbers = itertools.count()

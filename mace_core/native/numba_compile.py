@@ -38,6 +38,42 @@ def numba_ir(function: Any, symbol: str) -> str:
     Raises:
         KernelError: numba cannot compile it without Python objects.
     """
+    text, inner = _plain_ir(function, symbol, _ARGUMENTS, types.none)
+    return text + _WRAPPER.format(symbol=symbol, inner=inner, may_raise=MAY_RAISE)
+
+
+def numba_function_ir(function: Any, symbol: str, arguments: int, *, is_narrow: bool) -> str:
+    """LLVM IR that defines a C function of floats.
+
+    Args:
+        function: made with `mace_core.native.numba_prelude.helper`, of as many float64.
+        symbol: how C calls it.
+        arguments: how many it takes.
+        is_narrow: it takes and returns float32, and computes in float64.
+
+    Raises:
+        KernelError: numba cannot compile it without Python objects.
+    """
+    text, inner = _plain_ir(function.py_func, f"{symbol}_of_float64", (types.float64,) * arguments, types.float64)
+    kind = "float" if is_narrow else "double"
+    names = [f"%x{number}" for number in range(arguments)]
+    widened = [f"  {name}.wide = fpext float {name} to double\n" for name in names] if is_narrow else []
+    passed = ", ".join(f"double {name}.wide" if is_narrow else f"double {name}" for name in names)
+    answer = "  %answer = fptrunc double %wide to float\n  ret float %answer" if is_narrow else "  ret double %wide"
+    return text + _FUNCTION.format(
+        symbol=symbol,
+        inner=inner,
+        may_raise=MAY_RAISE,
+        kind=kind,
+        taken=", ".join(f"{kind} {name}" for name in names),
+        widened="".join(widened),
+        passed=passed,
+        answer=answer,
+    )
+
+
+def _plain_ir(function: Any, symbol: str, arguments: tuple[Any, ...], answer: Any) -> tuple[str, str]:
+    """What numba makes of a function, not optimized, and its name in there."""
     flags = compiler.Flags()
     flags.no_compile = True
     flags.no_cpython_wrapper = True
@@ -57,8 +93,8 @@ def numba_ir(function: Any, symbol: str) -> str:
                 cpu_target.typing_context,
                 cpu_target.target_context,
                 function,
-                _ARGUMENTS,
-                types.none,
+                arguments,
+                answer,
                 flags,
                 {},
                 library=library,
@@ -68,7 +104,7 @@ def numba_ir(function: Any, symbol: str) -> str:
             raise KernelError(f"numba cannot compile kernel '{symbol}': {error}") from error
         text = library.get_llvm_str()
     inner = result.fndesc.llvm_func_name
-    return _inline(text, inner) + _WRAPPER.format(symbol=symbol, inner=inner, may_raise=MAY_RAISE)
+    return _inline(text, inner), inner
 
 
 def _inline(text: str, name: str) -> str:
@@ -101,5 +137,24 @@ bad:
   br label %good
 good:
   ret void
+}}
+"""
+
+_FUNCTION = """
+declare void @{may_raise}()
+
+define {kind} @"{symbol}"({taken}) nobuiltin "no-builtins" {{
+  %result = alloca double
+  %exception = alloca ptr
+  store double 0.0, ptr %result
+{widened}  %status = call i32 @"{inner}"(ptr %result, ptr %exception, {passed})
+  %raised = icmp ne i32 %status, 0
+  br i1 %raised, label %bad, label %good
+bad:
+  call void @{may_raise}()
+  br label %good
+good:
+  %wide = load double, ptr %result
+{answer}
 }}
 """
