@@ -42,7 +42,7 @@ _WEIGHTS = "mace_library_weights"
 _ALLOWED = frozenset(
     (
         "posix_memalign", "free", "memset", "memcpy", "memmove", "memcmp", "snprintf", "syscall", "clock_gettime",
-        "sched_yield", "pthread_self", "pthread_create", "pthread_join", "_GLOBAL_OFFSET_TABLE_",
+        "sched_yield", "madvise", "pthread_self", "pthread_create", "pthread_join", "_GLOBAL_OFFSET_TABLE_",
     )
 )  # fmt: skip
 
@@ -143,7 +143,7 @@ def build_library(
     Raises:
         ModelError: if a model cannot be read.
         UsageError, InputError: for a target, shapes or names that mean nothing.
-        UnsupportedError, StrictPlacementError: if no library can be made of a model; names the node, and says why.
+        UnsupportedError: if no library can be made of a model; names the node, and says why.
         LinkError: if no shared library can be made though there is a linker; the other files are written then.
         MaceError: if files cannot be written.
     """

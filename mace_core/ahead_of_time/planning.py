@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mace_core.ahead_of_time.ranges import ShapeRange, Shapes, SizeRange, checked_size, shape_text
 from mace_core.ahead_of_time.variants import SUPPORTED_TYPES, Signature, VariantMaker
-from mace_core.errors import InputError, UnsupportedError, UsageError
+from mace_core.errors import InputError, StrictPlacementError, UnsupportedError, UsageError
 from mace_core.graph import GraphView, Value
 from mace_core.provider import CompiledSubgraph
 from mace_core.provider.registry import Registry
@@ -82,7 +82,7 @@ class LibraryModel:
 
         Raises:
             UsageError, InputError: for shapes that mean nothing, or do not fit.
-            UnsupportedError, StrictPlacementError: naming what no library can be made of, and why.
+            UnsupportedError: naming what no library can be made of, and why.
         """
         constants = None
         if self._graph.computed:
@@ -144,15 +144,30 @@ class LibraryModel:
     ) -> tuple[Stage, PlacedStage]:
         """
         Raises:
-            UnsupportedError, StrictPlacementError: where some node cannot be in a library.
+            UnsupportedError: where some node cannot be in a library.
         """
-        stage, placed = planner.placed(self._graph, types, {}, trace)
+        try:
+            stage, placed = planner.placed(self._graph, types, {}, trace)
+        except StrictPlacementError as error:
+            raise self._refusal(error) from error
         try:
             self._check(stage, placed)
         except BaseException:
             placed.close()
             raise
         return stage, placed
+
+    def _refusal(self, error: StrictPlacementError) -> UnsupportedError:
+        """What stands against a library, where nodes cannot be placed: the first of them, and how many more."""
+        reasons = {node: next(iter(each.values()), "") for node, each in error.unplaced.items()}
+        first, reason = next(iter(reasons.items()), ("", str(error)))
+        op = next((node.qualified_op for node in self._graph.nodes if node.name == first), "in a nested graph")
+        others = f"; so it is with {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        return UnsupportedError(
+            f"{self.label}: node '{first}' ({op}) cannot be in a library: {reason}{others}; take it out of the "
+            "model, or run it with a session",
+            node=first,
+        )
 
     def _check(self, stage: Stage, placed: PlacedStage) -> None:
         if stage.rest is not None:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.ahead_of_time.ranges import Size
 from mace_core.ahead_of_time.variants import Signature, Variant
 from mace_core.native.library_words import REGIONS, CopyWord, InstanceWord, Message, ModelWord, VariantWord
 from mace_core.native.program import CONSTANT_SLOT, FIRST_INPUT_SLOT, GATE, NativeProgram
@@ -119,13 +120,13 @@ class TableMaker:
 
     def make(self) -> Tables:
         """All tables."""
-        last = self._signatures[-1]
+        first = max(self._signatures, key=lambda signature: sum(math.prod(map(_largest, s)) for s in signature.shapes))
         head = [0] * ModelWord.SIZE
         self._words += head
-        ranks = [len(shape) for shape in last.shapes]
+        ranks = [len(shape) for shape in first.shapes]
         ranks += self._output_ranks
         starts = np.cumsum([0, *ranks]).tolist()
-        largest = [size if isinstance(size, int) else size.largest for shape in last.shapes for size in shape]
+        largest = [_largest(size) for shape in first.shapes for size in shape]
         rows = [self._variant_row(variant) for variant in self._variants]
         head[ModelWord.VARIANTS] = len(rows)
         head[ModelWord.INPUTS], head[ModelWord.OUTPUTS] = len(self._inputs), len(self._outputs)
@@ -272,6 +273,10 @@ def _placed_constants(
     if more:
         rows = np.concatenate([rows, np.array(more, np.int64)])
     return sizes._replace(relocations=relocations), rows
+
+
+def _largest(size: Size) -> int:
+    return size if isinstance(size, int) else size.largest
 
 
 def _literal(text: str) -> str:

@@ -25,6 +25,9 @@ _AFFINITY_SYSCALL = {"x86_64": 204, "aarch64": 123, "riscv64": 123, "arm": 242}
 MODEL_TYPE = "{ i32, i32, ptr, ptr, ptr, i32, i32, ptr, ptr, i32, i32, SIZE, SIZE, ptr" + ", ptr" * 10 + " }"
 """``struct mace_model``."""
 
+_LARGE_BYTES, _HUGE_PAGES = 4 << 20, 14
+"""From how many bytes of workspace on large pages are asked for, as numpy does, and Linux's number for that."""
+
 _FIELDS = {"instance_bytes": 11, "workspace_bytes": 12, "own": 13}
 
 OWN_TYPE = "{ ptr, ptr, ptr, ptr, ptr }"
@@ -88,6 +91,8 @@ def _filled(text: str, target: Target, kernels: LibraryKernels) -> str:
         "CHOOSE_PLAN": kernels.choose_plan,
         "BIND_RUN": kernels.bind_run,
         "FINISH_RUN": kernels.finish_run,
+        "LARGE_BYTES": _LARGE_BYTES,
+        "HUGE_PAGES": _HUGE_PAGES,
         "WORD_GIVEN": InstanceWord.GIVEN.value,
         "WORD_RESULT": InstanceWord.RESULT.value,
         "WORD_ERROR_VALUE": InstanceWord.ERROR_VALUE.value,

@@ -166,10 +166,9 @@ class Message(IntEnum):
     NO_ARRAYS = 1
     WORKSPACE = 2
     CANCELLED = 3
-    BUSY = 4
-    STARTED = 5
-    SHAPES = 6
-    THREADS = 7
-    NO_WORKSPACE = 8
-    NO_SHAPES = 9
-    FIRST_OWN = 10
+    STARTED = 4
+    SHAPES = 5
+    THREADS = 6
+    NO_WORKSPACE = 7
+    NO_SHAPES = 8
+    FIRST_OWN = 9

@@ -18,7 +18,7 @@ from mace_core.native.loader import ALLOWED_IMPORTS
 LIBC = (
     frozenset(
         (
-            *("abort", "clock_gettime", "free", "getauxval", "malloc", "nanosleep", "posix_memalign"),
+            *("abort", "clock_gettime", "free", "getauxval", "madvise", "malloc", "nanosleep", "posix_memalign"),
             *("pthread_create", "pthread_detach", "pthread_join", "pthread_self", "sched_getaffinity", "sched_yield"),
             *("snprintf", "strcmp", "strlen", "syscall", "sysconf"),
         )
