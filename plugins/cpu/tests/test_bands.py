@@ -142,3 +142,18 @@ def test_infinity_and_what_is_not_a_number_pass_through() -> None:
     arrays = {"x": x, "w": w}
     ran = check_nodes(nodes, arrays, ["y"], constants=["w"], blocked=["x"], expected=[wanted], tol=1e-4)
     assert ran.steps[0] == "Conv+MaxPool" and np.isnan(wanted).any() and np.isinf(wanted).any()
+
+
+def test_a_result_that_is_added_to_what_was_made_of_it_is_kept() -> None:
+    """The reader adds the convolution's result to its own: that has to be in memory as a whole."""
+    given = {"x": numbers(1, 16, 32, 32), "w": numbers(16, 16, 1, 1, seed=1), "d": numbers(16, 1, 3, 3, seed=3)}
+    given["t"] = numbers(16, 1, 2, 2, seed=4)
+    nodes = [
+        node("Conv", "x w", "c"),
+        node("Relu", "c", "r"),
+        node("Conv", "r d", "e", group=16, pads=[1, 1, 1, 1]),
+        node("Relu", "e", "f"),
+        node("Add", "r f", "s"),
+        node("ConvTranspose", "s t", "y", strides=[2, 2]),
+    ]
+    check_nodes(nodes, given, ["y"], constants=["w", "d", "t"], blocked=["x"])

@@ -71,6 +71,8 @@ def _producers(program: Program, step: Step, index: int, touching: dict[Buf, lis
     middle = _address(step, WINDOW_INPUT)
     if middle.buf.place is not Place.ARENA or middle.offset:
         return ()
+    if sum(at.buf is middle.buf for _, at in step.addresses) > 1:  # added to the result, too: needed as a whole
+        return ()
     if hint(4 * form.planes * form.rows * form.width * program.settings.block) < SMALLEST_RESULT_BYTES:
         return ()
     users = touching[middle.buf]
