@@ -53,6 +53,7 @@ class KindUse:
     swap: int = 0
 
     def plus(self, each: MappedRange | KindUse) -> KindUse:
+        """Both together."""
         return KindUse(
             self.pss + each.pss,
             self.rss + each.rss,
