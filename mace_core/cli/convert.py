@@ -289,7 +289,7 @@ def _print(done: Conversion) -> None:
             f"{each.similarity:.6f}",
             f"{each.sqnr_db:.1f}",
             f"{each.threshold:.3f}",
-            "ok" if each.is_good else each.failure or "BELOW",
+            each.failure or ("BELOW" if not each.is_good else "ok" if each.is_checked else "ran elsewhere"),
         )
         for model in done.models
         if model.judgement is not None
@@ -324,7 +324,7 @@ def _print_libraries(done: Conversion) -> None:
         (each.abi, path, format_bytes(size), format_bytes(each.code_bytes), format_bytes(each.weight_bytes))
         for each in done.libraries
         for path, size in each.files.items()
-        if path.startswith("lib/") and not path.endswith(".o")
+        if path.startswith("lib/") and path.endswith((".a", ".so"))
     ]
     if rows:
         print_table(Table((Column("ABI"), Column("library"), number("size"), number("code"), number("weights")), rows))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import urllib.parse
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from mace_core.deployment.files import Files
@@ -32,6 +33,10 @@ _EXPORTS = {
     "caffe": "the package caffe2onnx",
     "megengine": "mgeconvert's mge_to_onnx",
 }
+
+
+_READ = {"pytorch": (".pt2",), "keras": (".keras", ".h5", ".hdf5")}
+"""Files of other platforms that a frontend exports itself, where the framework is installed."""
 
 
 def convert_deployment(path: Path, request: Request) -> Conversion:
@@ -87,7 +92,8 @@ class _Conversion:
         return self._document.place(tree_path)
 
     def _check_platform(self, name: str, model: ModelKeys) -> None:
-        if model.platform in _EXPORTS:
+        suffix = PurePosixPath(urllib.parse.urlsplit(model.model_file_path).path).suffix.lower()
+        if model.platform in _EXPORTS and suffix not in _READ.get(model.platform, ()):
             raise ConfigError(
                 f"{self._place(('models', name, 'platform'))}: models of {model.platform} are not read; export it to "
                 f"ONNX ({_EXPORTS[model.platform]}), and write platform: onnx"

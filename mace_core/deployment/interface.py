@@ -31,7 +31,7 @@ Place: TypeAlias = Callable[[str], str]
 _MOST_NAMES = 20_000
 """Looked through for what was probably meant."""
 
-CHANNELS_FIRST = frozenset({"onnx"})
+CHANNELS_FIRST = frozenset({"onnx", "pytorch"})
 """Platforms whose models have pictures in NCHW."""
 
 

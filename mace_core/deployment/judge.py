@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Verdict:
         threshold: the least similarity allowed.
         samples: how many.
         elsewhere: nodes that did not run on the device.
+        is_checked: some did; what others compute proves nothing of the device.
         failure: why it could not be compared; "" where it was.
     """
 
@@ -53,6 +54,7 @@ class Verdict:
     threshold: float
     samples: int
     elsewhere: int = 0
+    is_checked: bool = True
     failure: str = ""
 
     @property
@@ -114,17 +116,16 @@ def judge(
         try:
             with Session(package, devices=list(device.devices), options=options or None) as session:
                 found = [session.run(sample) for sample in samples]
-                elsewhere = _elsewhere(session, device.name)
+                elsewhere, is_checked = _elsewhere(session, device.name)
         except MaceError as error:
             names = list(expected[0]) if expected else ["the model"]
             verdicts += [_failed(device.name, name, threshold, len(samples), str(error)) for name in names]
             continue
-        verdicts += [
-            _compared(
-                device.name, name, threshold, [run[name] for run in found], [run[name] for run in expected], elsewhere
+        for name in expected[0]:
+            verdict = _compared(
+                device.name, name, threshold, [run[name] for run in found], [run[name] for run in expected]
             )
-            for name in expected[0]
-        ]
+            verdicts.append(replace(verdict, elsewhere=elsewhere, is_checked=is_checked))
     report("checking results", len(devices), max(len(devices), 1))
     return verdicts
 
@@ -133,15 +134,15 @@ def _failed(device: str, output: str, threshold: float, samples: int, why: str) 
     return Verdict(device, output, math.nan, -math.inf, None, threshold, samples, failure=why)
 
 
-def _elsewhere(session: Session, device: str) -> int:
-    """Nodes that ran on another provider's device; those that only move data count nowhere."""
+def _elsewhere(session: Session, device: str) -> tuple[int, bool]:
+    """Nodes that ran on another provider's device, and whether any ran on this one's."""
     provider = device.partition(":")[0]
-    return sum(entry.device.partition(":")[0] not in (provider, "core") for entry in session.explain().nodes)
+    places = [entry.device.partition(":")[0] for entry in session.explain().nodes]
+    others = sum(place not in (provider, "core") for place in places)
+    return others, not others or provider in places
 
 
-def _compared(
-    device: str, output: str, threshold: float, found: list[Any], expected: list[Any], elsewhere: int
-) -> Verdict:
+def _compared(device: str, output: str, threshold: float, found: list[Any], expected: list[Any]) -> Verdict:
     differences = [compare(one, _as(other, one)) for one, other in zip(found, expected, strict=True)]
     odd = next((difference.note for difference in differences if difference.note), "")
     if odd:
@@ -157,7 +158,6 @@ def _compared(
         float(np.mean(shares)) if shares else None,
         threshold,
         len(found),
-        elsewhere,
     )
 
 

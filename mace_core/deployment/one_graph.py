@@ -23,7 +23,7 @@ from mace_core.deployment.runtimes import DEFAULT_THRESHOLDS, Chosen, choose
 from mace_core.deployment.samples import Feeds, Samples, own_feeds, random_samples, read_output, samples_of
 from mace_core.deployment.schema import GraphKeys
 from mace_core.deployment.yaml_tree import ConfigError
-from mace_core.errors import UsageError
+from mace_core.errors import UnsupportedError, UsageError
 from mace_core.frontend.load import load_model
 from mace_core.graph import Graph
 from mace_core.inputs.pictures import PictureOptions
@@ -222,24 +222,31 @@ class GraphWork:
     # --- files and results --------------------------------------------------------------------------------------------
 
     def _package(self, out: Path, graph: Graph, precision: Precision, chosen: Chosen, proof: list[Sample]) -> None:
-        optimize, done = self._request.optimize, self.done
-        if not chosen.compiled:
-            done.nbytes = store_model(graph, out, weights=precision.stored, optimize=optimize, samples=proof)
+        """Write the package, with what devices compile; one that can compile nothing of it is left out and told."""
+        optimize, done, devices = self._request.optimize, self.done, list(chosen.compiled)
+        while devices:
+            try:
+                made = compile_model(
+                    copy_graph(graph)[0],
+                    out,
+                    devices=devices,
+                    options=_for_devices(precision.options, devices),
+                    optimize=optimize,
+                    weights=precision.stored,
+                    samples=proof,
+                )
+            except UnsupportedError as error:
+                failed = [name for name in devices if error.device is None or _is_of(error.device, name)] or devices
+                devices = [name for name in devices if name not in failed]
+                done.warnings.append(f"nothing is compiled for {', '.join(failed)}: {error}")
+                continue
+            done.nbytes = made.nbytes
+            done.compiled = {
+                target.device: f"{target.compiled} of {target.nodes} nodes in {target.subgraphs} subgraphs"
+                for target in made.targets
+            }
             return
-        made = compile_model(
-            graph,
-            out,
-            devices=chosen.compiled,
-            options=_for_devices(precision.options, chosen.compiled),
-            optimize=optimize,
-            weights=precision.stored,
-            samples=proof,
-        )
-        done.nbytes = made.nbytes
-        done.compiled = {
-            target.device: f"{target.compiled} of {target.nodes} nodes in {target.subgraphs} subgraphs"
-            for target in made.targets
-        }
+        done.nbytes = store_model(graph, out, weights=precision.stored, optimize=optimize, samples=proof)
 
     def _judge(
         self, package: Path, reference: Graph, chosen: Chosen, precision: Precision, samples: Samples
@@ -288,8 +295,13 @@ class GraphWork:
 
 
 def _for_devices(
-    options: Mapping[str, Mapping[str, object]], devices: tuple[str, ...]
+    options: Mapping[str, Mapping[str, object]], devices: Sequence[str]
 ) -> dict[str, Mapping[str, object]] | None:
     """The options of those devices that are compiled for: others would be refused."""
     providers = {device.partition(":")[0] for device in devices}
     return {name: each for name, each in options.items() if name in providers} or None
+
+
+def _is_of(device: str, name: str) -> bool:
+    """Whether ``name``, with or without an id, is this device."""
+    return name in (device, device.partition(":")[0])

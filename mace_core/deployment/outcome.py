@@ -129,6 +129,7 @@ def _judgement_data(judgement: Judgement) -> dict[str, Any]:
                 "threshold": each.threshold,
                 "samples": each.samples,
                 "elsewhere": each.elsewhere,
+                "checked": each.is_checked,
                 "ok": each.is_good,
                 "failure": each.failure,
             }

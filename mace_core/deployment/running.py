@@ -6,20 +6,19 @@ import json
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from mace_core.deployment.flag_tensors import Tensor, chosen_specs, input_tensor, output_tensor
 from mace_core.deployment.gflags import Flags
 from mace_core.deployment.mace_run_flags import FLAGS
 from mace_core.deployment.one_graph import DEPLOYMENT_KEY
 from mace_core.deployment.runtimes import devices_of
 from mace_core.deployment.samples import read_raw
 from mace_core.deployment.schema import ELEMENTS, FORMATS, RUNTIMES
-from mace_core.deployment.values import nearest, shape
 from mace_core.errors import MaceError, UsageError, shorten
 from mace_core.frontend.load import load_model
 from mace_core.host.files import replacing
@@ -27,7 +26,6 @@ from mace_core.inputs.files import load_file
 from mace_core.inputs.pictures import SUFFIXES, PictureOptions
 from mace_core.scheduler.planning.specs import ValueSpec
 from mace_core.session import Session
-from mace_core.tensor import DType
 from mace_core.tensor.types import format_shape
 from mace_core.version import VERSION
 
@@ -35,7 +33,6 @@ Array: TypeAlias = "npt.NDArray[Any]"
 
 _AFFINITY = {0: "none", 1: "big", 2: "little", 3: "big", 4: "little"}
 _PREFERENCE = {0: "low_power", 1: "latency", 2: "sustained"}
-_TO_FIRST, _TO_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
 TOLD = (
     ("model_name", "model name"),
@@ -57,27 +54,6 @@ TOLD = (
     ("num_threads", "num_threads"),
     ("cpu_affinity_policy", "cpu_affinity_policy"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    """An input or output as the flags describe it.
-
-    Attributes:
-        spec: of the model.
-        shape: of the data in files.
-        dtype: of the data that the model is given, or gives.
-        order: axes of the data in those of the model (an input), or the other way round (an output).
-    """
-
-    spec: ValueSpec
-    shape: tuple[int, ...]
-    dtype: DType
-    order: tuple[int, ...] = ()
-
-    @property
-    def name(self) -> str:
-        return self.spec.name
 
 
 def run_flags(flags: Flags, *, say: Callable[[str], None], write: Callable[[str], object]) -> None:
@@ -214,24 +190,24 @@ class _Run:
 
     def _inputs(self, session: Session) -> list[Tensor]:
         needed = [spec for spec in session.inputs if not spec.optional]
-        specs = _chosen(self._flags.text("input_node"), session.inputs, needed, "input_node")
+        specs = chosen_specs(self._flags.text("input_node"), session.inputs, needed, "input_node")
         missing = [spec.name for spec in needed if spec not in specs]
         if missing:
             raise UsageError(f"--input_node leaves out '{missing[0]}', which the model needs")
         return [
-            _input(spec, given, dtype, form)
-            for spec, given, dtype, form in zip(specs, *self._columns("input", len(specs)), strict=True)
+            input_tensor(spec, given, form)
+            for spec, given, form in zip(specs, *self._columns("input", len(specs)), strict=True)
         ]
 
     def _outputs(self, session: Session) -> list[Tensor]:
-        specs = _chosen(self._flags.text("output_node"), session.outputs, session.outputs, "output_node")
+        specs = chosen_specs(self._flags.text("output_node"), session.outputs, session.outputs, "output_node")
         return [
-            _output(spec, given, dtype, form)
-            for spec, given, dtype, form in zip(specs, *self._columns("output", len(specs)), strict=True)
+            output_tensor(spec, given, form)
+            for spec, given, form in zip(specs, *self._columns("output", len(specs)), strict=True)
         ]
 
-    def _columns(self, side: str, count: int) -> tuple[list[str], list[str], list[str]]:
-        """Shape, element type and layout of each tensor, as texts; "" for a shape that is not given."""
+    def _columns(self, side: str, count: int) -> tuple[list[str], list[str]]:
+        """Shape and layout of each tensor, as texts; "" for a shape that is not given."""
         shapes = self._listed(f"{side}_shape", ":", count, is_for_all=False) or [""] * count
         types = self._listed(f"{side}_data_type", ",", count, is_for_all=True)
         forms = self._listed(f"{side}_data_format", ",", count, is_for_all=True)
@@ -239,7 +215,7 @@ class _Run:
             for word in words:
                 if word not in known:
                     raise UsageError(f"--{side}_{name}: '{shorten(word, 60)}' is not one of {', '.join(known)}")
-        return shapes, types, forms
+        return shapes, forms
 
     def _listed(self, name: str, separator: str, count: int, *, is_for_all: bool) -> list[str]:
         parts = [part.strip() for part in self._flags.text(name).split(separator) if part.strip()]
@@ -335,71 +311,6 @@ def _stored(model: Path) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _chosen(text: str, known: Sequence[ValueSpec], default: Sequence[ValueSpec], flag: str) -> list[ValueSpec]:
-    names = [part.strip() for part in text.split(",") if part.strip()]
-    if not names:
-        return list(default)
-    by_name = {spec.name: spec for spec in known}
-    found = []
-    for name in names:
-        spec = next((by_name[each] for each in (name, name.removesuffix(":0"), f"{name}:0") if each in by_name), None)
-        if spec is None:
-            near = nearest(name, list(by_name))
-            meant = f"; did you mean '{near}'?" if near else f": {', '.join(by_name)}"
-            raise UsageError(f"--{flag}: the model has no '{shorten(name)}'{meant}")
-        if spec in found:
-            raise UsageError(f"--{flag} names '{shorten(name)}' twice")
-        found.append(spec)
-    return found
-
-
-def _input(spec: ValueSpec, text: str, word: str, form: str) -> Tensor:
-    own, dtype = spec.shape, spec.dtype
-    if not text:
-        if own is None or not all(isinstance(size, int) for size in own):
-            raise UsageError(f"--input_shape is needed: the input '{spec}' has free dimensions")
-        return Tensor(spec, tuple(size for size in own if isinstance(size, int)), dtype)
-    given = _shape(text, "input_shape")
-    for order in _orders(given, form, _TO_FIRST, _TO_LAST):
-        turned = tuple(given[axis] for axis in order) if order else given
-        if own is None or (
-            len(own) == len(turned)
-            and all(not isinstance(size, int) or size == each for size, each in zip(own, turned, strict=True))
-        ):
-            return Tensor(spec, given, dtype, order)
-    raise UsageError(f"--input_shape: {text} does not fit the input '{spec}'")
-
-
-def _output(spec: ValueSpec, text: str, word: str, form: str) -> Tensor:
-    own = spec.shape
-    if not text or own is None or not all(isinstance(size, int) for size in own):
-        return Tensor(spec, (), spec.dtype)
-    given = _shape(text, "output_shape")
-    for order in _orders(own, form, _TO_LAST, _TO_FIRST):
-        turned = tuple(own[axis] for axis in order) if order else own
-        if turned == given:
-            return Tensor(spec, given, spec.dtype, order)
-    if int(np.prod(given)) == int(np.prod([size for size in own if isinstance(size, int)])):
-        return Tensor(spec, given, spec.dtype)  # the numbers are the same, in the same order
-    raise UsageError(f"--output_shape: {text} does not fit the output '{spec}'")
-
-
-def _orders(
-    given: Sequence[object], form: str, first: tuple[int, ...], last: tuple[int, ...]
-) -> tuple[tuple[int, ...], ...]:
-    """As it is, and turned from the layout that the flag says to the other one."""
-    if len(given) != 4 or form not in ("NHWC", "NCHW"):
-        return ((),)
-    return (), first if form == "NHWC" else last
-
-
-def _shape(text: str, flag: str) -> tuple[int, ...]:
-    try:
-        return shape(text)
-    except ValueError as error:
-        raise UsageError(f"--{flag} {error}") from None
 
 
 def _as_given(tensor: Tensor) -> ValueSpec:

@@ -28,8 +28,8 @@ MOST_SAMPLES = 1000
 RANDOM_SAMPLES = 4
 """Of random inputs, to check results on."""
 
-_INTEGERS_BELOW = 10
-"""Random integers where no range is given: most integer inputs are indices."""
+_INTEGERS_BELOW = 2
+"""Random integers where no range is given: most are indices, lengths or flags, and MACE takes numbers from -1 to 1."""
 
 
 @dataclass(slots=True)
