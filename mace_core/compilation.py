@@ -18,26 +18,33 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import ModelError, StrictPlacementError, UnsupportedError, UsageError
 from mace_core.graph import Graph, GraphView, Node, Value
+from mace_core.operators.processing import DOMAIN
 from mace_core.package import NewSection, write_package
 from mace_core.package.compiled import CompiledPart, PackedWeights, placement_section
+from mace_core.package.documents import Document, document_sections
 from mace_core.package.graphs import OPTIMIZED, graph_sections
 from mace_core.package.keys import SigningKey, read_signing_key
+from mace_core.package.layout import OWN_OPERATORS
 from mace_core.package.samples import Sample
+from mace_core.package.steps import steps_section
+from mace_core.processing import Processed, Step, with_steps
 from mace_core.progress import report
 from mace_core.provider import CompiledSubgraph, Execution
 from mace_core.provider.inventory import find_device
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.provider.weights import WeightFiles, using_weight_files
-from mace_core.scheduler.opening import SessionArguments
+from mace_core.scheduler.opening import STEPS, SessionArguments, step_pins
 from mace_core.scheduler.planning.arguments import device_names
 from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes, first_taken
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.digests import digest_of, view_words
 from mace_core.scheduler.planning.flags import Flags
 from mace_core.scheduler.planning.model import PreparedModel
+from mace_core.scheduler.planning.partition import CORE_DEVICE
+from mace_core.scheduler.planning.pins import pin_lookup
 from mace_core.scheduler.planning.placement import PlacedStage
 from mace_core.scheduler.planning.remembered import RememberedPlacements
-from mace_core.scheduler.planning.selection import select_devices
+from mace_core.scheduler.planning.selection import resolve_device_name, select_devices
 from mace_core.scheduler.planning.signatures import given_shapes, types_from_shapes
 from mace_core.scheduler.planning.stages import Stage
 from mace_core.scheduler.planning.stored_forms import stored_form, stores
@@ -123,6 +130,9 @@ def compile_model(
     sign_with: Sequence[str | os.PathLike[str]] = (),
     weights: str = "",
     repair: bool = False,
+    before: Sequence[Step] = (),
+    after: Sequence[Step] = (),
+    documents: Sequence[Document] = (),
     registry: Registry | None = None,
 ) -> Compilation:
     """Compile a model for devices, and write a package: the graph, its weights, and what was compiled.
@@ -140,6 +150,9 @@ def compile_model(
         samples: runs whose results are known (`mace_core.numerics.make_samples`), by which the package proves itself.
         sign_with: files of private Ed25519 keys, each of which signs the package (`mace_core.package.signatures`).
         weights: store those in float32 as "float16", "bfloat16" or "int8" (see `store_model`).
+        before, after: steps of `mace_core.processing` that become parts of the graph; ``shapes`` and ``samples`` are of
+            what goes in then.  ``Session(…, processing=False)`` opens the model without them.
+        documents: the quantization report, licenses and the model card (`mace_core.package.documents`).
         repair: put other forms in the place of nodes that a device refuses, where it takes them and they compute the
             same (`mace_core.topology`); they are for the shapes given, so there can be one signature only, unless all
             shapes are fixed.
@@ -170,10 +183,14 @@ def compile_model(
         registry=registry,
         trusts_all=True,
     )
-    extras = _Extras(samples, [read_signing_key(key) for key in sign_with], weights)
     signatures = [shapes] if isinstance(shapes, Mapping) else list(shapes)
     repairs: list[TopologyReport] = []
     name = _name_of(model)
+    processed = None
+    if before or after:
+        processed = with_steps(model, before, after)
+        model = processed.graph
+    extras = _Extras(samples, [read_signing_key(key) for key in sign_with], weights, processed, documents)
     if repair:
         model, repairs = _repaired(model, names, signatures, options, optimize=optimize, registry=registry)
     return _Compiling(model, name, path, given, extras, registry or default_registry()).run(signatures, repairs)
@@ -223,6 +240,10 @@ def settled_shapes(graph: Graph, given: Mapping[str, Sequence[int]], label: str)
     return first_taken(candidates, attempt, model=label)
 
 
+_STEPS = tuple(steps.rstrip("*") for steps in STEPS)
+"""Beginnings of the names of nodes that no device need run: labels and texts are the core's."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Extras:
     """What goes into the package beside the model."""
@@ -230,6 +251,18 @@ class _Extras:
     samples: Sequence[Sample]
     keys: Sequence[SigningKey]
     weights: str
+    processed: Processed | None
+    documents: Sequence[Document]
+
+    @property
+    def without(self) -> Graph | None:
+        """The model without its steps, if it has any."""
+        return None if self.processed is None else self.processed.without
+
+    def sections(self) -> list[NewSection]:
+        """Those that say something of the model."""
+        steps = [] if self.processed is None else [steps_section(self.processed.steps)]
+        return [*steps, *document_sections(self.documents)]
 
 
 class _Elsewhere(CompiledSubgraph):
@@ -283,11 +316,13 @@ class _Compiling:
         self._options = given.options or {}
         found = [self._find(name) for name in given.devices or ()]
         self._devices = list(dict.fromkeys(found))
-        loaded = LoadedModel(model, given, registry, extras.weights)
+        loaded = LoadedModel(model, given, registry, extras.weights, extras.without)
         self._label, self._graphs = loaded.label, loaded.graphs
         self._metadata = {**loaded.metadata, **({"model": name} if name else {})}
         self._graph = self._graphs[OPTIMIZED]
         self._samples, self._keys = loaded.sections_of(extras.samples), extras.keys
+        self._said = extras.sections()
+        self._requires = [OWN_OPERATORS] if any(node.domain == DOMAIN for node in self._graph.nodes) else []
         self._kept = _Kept()
 
     def _find(self, name: str) -> str:
@@ -318,8 +353,8 @@ class _Compiling:
         weight_bytes = sum(one.nbytes for one in sections) - graph_bytes
         compiled, packed = list(self._kept.parts.values()), self._kept.weights.sections
         placements = [placement_section(match, record) for match, record in self._kept.placements.items()]
-        everything = [*sections, *packed, *compiled, *placements, *self._samples]
-        nbytes = write_package(self._out, everything, self._metadata, keys=self._keys)
+        everything = [*sections, *packed, *compiled, *placements, *self._samples, *self._said]
+        nbytes = write_package(self._out, everything, self._metadata, requires=self._requires, keys=self._keys)
         return Compilation(
             self._out,
             nbytes,
@@ -361,12 +396,14 @@ class _Compiling:
         signature: str,
         constants: Any,
     ) -> tuple[Stage, PlacedStage]:
+        pins = self._pins(name)
         pool = DevicePool(
             select_devices(
                 self._registry,
                 [name],
                 options=self._options_for(name),
                 strict=self._given.strict,
+                pinned=list(pins.values()),
                 graph=self._graph,
                 model=self._label,
                 for_execution=False,
@@ -392,7 +429,7 @@ class _Compiling:
                 compile_with=compile_with,
                 resolve=model.resolve,
                 remembered=_Records(model, pool, self._kept.placements, strict=self._given.strict),
-                pin=lambda node: None,
+                pin=pin_lookup(pins),
                 strict=self._given.strict,
                 capacity=1,
                 opset_imports=self._graph.opset_imports,
@@ -405,6 +442,11 @@ class _Compiling:
             return stage, placed
         finally:
             pool.release()
+
+    def _pins(self, name: str) -> dict[str, str]:
+        """Of the steps before and after the model, as a session of this device has them."""
+        pins = step_pins(self._graph, [name], self._registry, strict=False)
+        return {pattern: resolve_device_name(pin, self._registry, self._options) for pattern, pin in pins.items()}
 
     def _options_for(self, name: str) -> dict[str, Mapping[str, object]]:
         """Without those for the other devices that are compiled for, which are not in this session."""
@@ -442,16 +484,23 @@ class _Compiling:
     ) -> CompiledTarget:
         placements = placed.partitioning.placements
         elsewhere: dict[str, list[str]] = {}
-        for node in stage.nodes:
+        is_pinned = pin_lookup(self._pins(name))
+        own_nodes = [node for node in stage.nodes if is_pinned(node) in (None, name)]
+        for node in list(own_nodes):
             placement = placements[node]
-            if placement.device != name:
+            if placement.device == CORE_DEVICE and node.name.startswith(_STEPS):
+                own_nodes.remove(node)  # which no device is meant to run
+            elif placement.device != name:
                 reason = placement.declined.get(name, placement.reason)
                 elsewhere.setdefault(reason, []).append(node.name)
         if stage.rest is not None:
             reason = "its shapes are known only once the nodes before it have run"
-            elsewhere.setdefault(reason, []).extend(node.name for node in stage.rest.nodes)
+            later = [node.name for node in stage.rest.nodes if is_pinned(node) in (None, name)]
+            own_nodes += [node for node in stage.rest.nodes if is_pinned(node) in (None, name)]
+            if later:
+                elsewhere.setdefault(reason, []).extend(later)
         outside = sum(map(len, elsewhere.values()))
-        nodes = len(stage.nodes) + (0 if stage.rest is None else len(stage.rest.nodes))
+        nodes = len(own_nodes)
         reasons = "; ".join(f"{_listed(names)}: {why}" for why, names in elsewhere.items())
         if outside and self._given.strict:
             raise StrictPlacementError(

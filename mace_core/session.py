@@ -87,6 +87,7 @@ class Session:
         governor: Governor | None = None,
         signature: str | None = None,
         trusted_keys: Sequence[PublicKey] | None = None,
+        processing: bool = True,
     ) -> None:
         """Load, optimize and, where all input shapes are fixed and no flag chooses between branches, plan a model.
 
@@ -114,6 +115,7 @@ class Session:
             governor: of `mace_core.governor.for_sessions`, which decides where it runs; None: that of the process.
             trusted_keys: public keys (files, or their content); nothing but a package that one of them has signed is
                 opened.  None: what the environment variable ``MACE_TRUSTED_KEYS`` says.
+            processing: with the steps before and after the model that a package may have; False: the model alone.
 
         Raises:
             ModelError: if the model cannot be read.
@@ -137,6 +139,7 @@ class Session:
             governor=governor,
             signature=signature,
             trusted_keys=trusted_keys,
+            processing=processing,
         )
         self._registry = registry or default_registry()
         self._options = given.options

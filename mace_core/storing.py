@@ -11,7 +11,7 @@ from mace_core.errors import UsageError
 from mace_core.graph import Graph
 from mace_core.host.file_forms import PACKAGE_SUFFIX
 from mace_core.package import NewSection, write_package
-from mace_core.package.graphs import OPTIMIZED, SOURCE, graph_sections
+from mace_core.package.graphs import MODEL, OPTIMIZED, SOURCE, graph_sections
 from mace_core.package.samples import Sample, check_fits, sample_sections
 from mace_core.package.weight_forms import FORMS, store_weights_as
 from mace_core.provider.registry import Registry, default_registry
@@ -93,12 +93,17 @@ class LoadedModel:
         metadata: of the package.
     """
 
-    def __init__(self, model: Model, given: SessionArguments, registry: Registry, weights: str) -> None:
+    def __init__(
+        self, model: Model, given: SessionArguments, registry: Registry, weights: str, without: Graph | None = None
+    ) -> None:
+        """``without``: the model without the steps that ``model`` has before and after it, if it has any."""
         prepared, load_again = load(model, given, registry)
         self.label = prepared.label
         self.graphs = {OPTIMIZED: prepared.graph}
         if prepared.graph.defaults and load_again is not None:
             self.graphs[SOURCE] = load_again()
+        if without is not None:
+            self.graphs[MODEL] = load(without, given, registry)[0].graph
         provide_custom_ops(prepared.graph, registry)
         if weights:
             for graph in self.graphs.values():

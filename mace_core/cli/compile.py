@@ -11,12 +11,13 @@ import typer
 
 from mace_core.cli.completion import complete_device
 from mace_core.cli.options import Model, ProviderOptions, Threads
-from mace_core.cli.shared_options import OutputOptions, SampleOptions, shared_options
+from mace_core.cli.shared_options import ContentOptions, OutputOptions, SampleOptions, shared_options
 
 if TYPE_CHECKING:
     from mace_core.compilation import Compilation
     from mace_core.graph import Graph
     from mace_core.package import Sample
+    from mace_core.processing import Step
 
 
 @shared_options
@@ -108,15 +109,7 @@ def compile_command(
     threads: Threads = 0,
     option: ProviderOptions = [],  # noqa: B006 - typer copies it
     samples: SampleOptions,
-    sign: Annotated[
-        list[Path],
-        typer.Option(
-            "--sign",
-            metavar="KEY",
-            help="Sign the package with this private key; may be repeated (see `mace keygen`).",
-            show_default=False,
-        ),
-    ] = [],  # noqa: B006 - typer copies it
+    content: ContentOptions,
     output: OutputOptions,
 ) -> None:
     """Compile a model ahead of time: to one file with its graph, its weights and what devices compiled of it, or to a
@@ -141,8 +134,9 @@ def compile_command(
     if target:
         from mace_core.cli.compile_library import compile_libraries
 
-        if device or option or strict or samples.is_asked_for:
-            other = "--device" if device else "--option" if option else "--strict" if strict else "a sample"
+        if device or option or strict or samples.is_asked_for or content.given or repair:
+            flags = (("--device", device), ("--option", option), ("--strict", strict), ("--repair", repair))
+            other = next((name for name, given in flags if given), content.given or "a sample")
             raise UsageError(f"{other} is for packages, and --target builds a library: leave one of the two out")
         compile_libraries(model, more, target, out, shape, name, threads, linker, output)
         return
@@ -161,7 +155,9 @@ def compile_command(
     check_target("--out", out, (".mace",))
     options = parse_provider_options(option, threads)
     with progress(f"Compiling {model}"):
-        signatures, chosen = _read(model, shape, samples)
+        before, after = content.steps()
+        documents = content.documents()
+        signatures, chosen = _read(model, shape, samples, before, after)
         found = compile_model(
             model,
             out,
@@ -170,14 +166,17 @@ def compile_command(
             options=options,
             strict=strict,
             samples=chosen,
-            sign_with=sign,
+            sign_with=content.sign,
             repair=repair,
+            before=before,
+            after=after,
+            documents=documents,
         )
     output.deliver("compile", _as_data(model, found), lambda: _print(found))
 
 
 def _read(
-    model: str, shapes: Sequence[str], options: SampleOptions
+    model: str, shapes: Sequence[str], options: SampleOptions, before: Sequence[Step], after: Sequence[Step]
 ) -> tuple[list[dict[str, tuple[int, ...]]], list[Sample]]:
     """The signatures and the samples, for which the model is read."""
     if not shapes and not options.is_asked_for:
@@ -186,6 +185,10 @@ def _read(
     from mace_core.frontend.load import load_model
 
     graph = load_model(model)
+    if before or after:
+        from mace_core.processing import with_steps
+
+        graph = with_steps(graph, before, after).graph
     signatures = _signatures(graph, shapes)
     return signatures, gather_samples(graph, f"'{model}'", options, signatures[0] if signatures else {})
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -166,6 +166,13 @@ def _tables(found: Inspection) -> list[Table]:
         (each.name or "(the model itself)", each.kind, f"{each.nodes}", f"{each.parameters:,}", _millions(each.macs))
         for each in found.layers
     ]
+    steps = [(each.when, each.step, _options(each.options)) for each in found.steps]
+    samples = [(each.name, each.source, each.expected_by) for each in found.samples]
+    documents = [
+        (each.role, each.name, format_bytes(len(each.text.encode())), _first(each.text)) for each in found.documents
+    ]
+    states = {True: "fits", False: "does NOT fit", None: "not compared: the extra 'sign' is not installed"}
+    signatures = [(each.key, states[each.fits]) for each in found.signatures]
     work = number("nodes", 3), number("parameters", 2), number("MMAC", 1)
     return [
         Table((Column("", 2), Column("name"), prose("type"), Column("", 1)), ends),
@@ -174,8 +181,27 @@ def _tables(found: Inspection) -> list[Table]:
         Table((Column("layer"), Column("class", 1), *work), layers),
         Table((Column("metadata"), prose("value", 1)), [(key, _shortened(text)) for key, text in metadata]),
         Table((Column("compiled for"), prose("inputs"), *counts, number("size"), prose("depends on", 1)), compiled),
+        Table((Column("step"), Column("name"), prose("options", 1)), steps),
+        Table((Column("sample"), prose("inputs"), prose("expected by", 1)), samples),
+        Table((Column("document"), Column("name"), number("size"), prose("begins with", 1)), documents),
+        Table((Column("signed by the key"), prose("signature")), signatures),
         Table((Column("section"), prose("name", 1), number("at"), number("size")), sections),
     ]
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    def text(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return ",".join(text(item) for item in value)
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    shown = [f"{key}={text(value)}" for key, value in options.items() if value not in ("", None, [], False)]
+    return _shortened(" ".join(shown))
+
+
+def _first(text: str) -> str:
+    """The first line that says something."""
+    return _shortened(next((line.strip() for line in text.splitlines() if line.strip()), ""))
 
 
 def _millions(macs: int) -> str:

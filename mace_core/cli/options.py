@@ -130,6 +130,45 @@ TrustedKeys = Annotated[
         show_default=False,
     ),
 ]
+StepsBefore = Annotated[
+    list[str],
+    typer.Option(
+        "--before",
+        metavar="STEP",
+        help="Step before the model that becomes a part of it, like 'picture size=224x224 fit=crop', or an .onnx file; "
+        "may be repeated.",
+        show_default=False,
+    ),
+]
+StepsAfter = Annotated[
+    list[str],
+    typer.Option(
+        "--after",
+        metavar="STEP",
+        help="Step after the model: 'softmax', 'classes top=5 labels=FILE', 'text labels=FILE', 'boxes scores=NAME', "
+        "or an .onnx file; may be repeated.",
+        show_default=False,
+    ),
+]
+Reports = Annotated[
+    list[Path],
+    typer.Option("--report", metavar="FILE", help="Put a quantization report into the package.", show_default=False),
+]
+Licenses = Annotated[
+    list[Path], typer.Option("--license", metavar="FILE", help="Put a license into the package.", show_default=False)
+]
+Cards = Annotated[
+    list[Path], typer.Option("--card", metavar="FILE", help="Put a model card into the package.", show_default=False)
+]
+SigningKeys = Annotated[
+    list[Path],
+    typer.Option(
+        "--sign",
+        metavar="KEY",
+        help="Sign the package with this private key; may be repeated (see `mace keygen`).",
+        show_default=False,
+    ),
+]
 SampleFiles = Annotated[
     list[str],
     typer.Option(

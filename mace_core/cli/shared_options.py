@@ -20,6 +20,7 @@ from mace_core.cli.options import (
     AllRows,
     Archive,
     Bgr,
+    Cards,
     Debug,
     Devices,
     ExpectedBy,
@@ -28,6 +29,7 @@ from mace_core.cli.options import (
     Json,
     JsonFile,
     Layout,
+    Licenses,
     Mean,
     Pins,
     PolicyName,
@@ -35,12 +37,16 @@ from mace_core.cli.options import (
     Quiet,
     RandomInputs,
     RandomSamples,
+    Reports,
     Resize,
     SampleFiles,
     SampleTolerances,
     Scale,
     Seed,
     Shapes,
+    SigningKeys,
+    StepsAfter,
+    StepsBefore,
     Strict,
     Threads,
     TrustedKeys,
@@ -50,7 +56,9 @@ from mace_core.cli.options import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from mace_core.package.documents import Document
     from mace_core.presentation import Table
+    from mace_core.processing import Step
     from mace_core.scheduler.planning.assumptions import AssumedShapes
     from mace_core.session import Session
 
@@ -262,7 +270,49 @@ class SampleOptions:
         return InputOptions(layout=self.layout, mean=self.mean, scale=self.scale, resize=self.resize, bgr=self.bgr)
 
 
-_GROUPS = (SessionOptions, InputOptions, OutputOptions, SampleOptions)
+@dataclass(frozen=True, slots=True)
+class ContentOptions:
+    """What goes into a package beside the model: steps before and after it, texts about it, signatures."""
+
+    before: StepsBefore = field(default_factory=list)
+    after: StepsAfter = field(default_factory=list)
+    report: Reports = field(default_factory=list)
+    license: Licenses = field(default_factory=list)
+    card: Cards = field(default_factory=list)
+    sign: SigningKeys = field(default_factory=list)
+
+    @property
+    def given(self) -> str:
+        """An option of these that is given, "" where none is."""
+        options = ("before", "after", "report", "license", "card", "sign")
+        return next((f"--{name}" for name in options if getattr(self, name)), "")
+
+    def steps(self) -> tuple[list[Step], list[Step]]:
+        """The steps before the model and after it.
+
+        Raises:
+            UsageError: for a text that means no step.
+        """
+        if not self.before and not self.after:
+            return [], []
+        from mace_core.processing import parse_step
+
+        before = [parse_step(text, is_before=True) for text in self.before]
+        return before, [parse_step(text, is_before=False) for text in self.after]
+
+    def documents(self) -> list[Document]:
+        """The texts about the model.
+
+        Raises:
+            UsageError: for a file that is no text.
+        """
+        from mace_core.package.documents import read_document
+
+        given = [("report", self.report), ("license", self.license), ("card", self.card)]
+        return [read_document(role, path) for role, paths in given for path in paths]
+
+
+_GROUPS = (ContentOptions, SessionOptions, InputOptions, OutputOptions, SampleOptions)
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -102,6 +102,43 @@ class LayerFact:
     macs: int
 
 
+@dataclass(frozen=True, slots=True)
+class StepFact:
+    """A step before or after the model of a package: "before" or "after", its name, and its options."""
+
+    when: str
+    step: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFact:
+    """A sample in a package: its name, where its inputs come from, what computed the outputs, and the tolerances."""
+
+    name: str
+    source: str
+    expected_by: str
+    tolerances: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFact:
+    """A text in a package: "report", "license" or "card", the name of its file, its media type, all of it."""
+
+    role: str
+    name: str
+    type: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureFact:
+    """A signature of a package: the key that it names, and whether it fits (None where that cannot be told here)."""
+
+    key: str
+    fits: bool | None
+
+
 @dataclass(slots=True)
 class Inspection:
     """Everything found about a model.
@@ -125,6 +162,7 @@ class Inspection:
         layers: of the author's model, where the exporter told them.
         compiled: of a package, what devices compiled.
         sections: of a package, all of it.
+        steps, samples, documents, signatures: of a package, what belongs to its model.
     """
 
     model: str
@@ -145,6 +183,10 @@ class Inspection:
     layers: list[LayerFact] = field(default_factory=list)
     compiled: list[CompiledFact] = field(default_factory=list)
     sections: list[SectionFact] = field(default_factory=list)
+    steps: list[StepFact] = field(default_factory=list)
+    samples: list[SampleFact] = field(default_factory=list)
+    documents: list[DocumentFact] = field(default_factory=list)
+    signatures: list[SignatureFact] = field(default_factory=list)
 
     @property
     def parameter_count(self) -> int:

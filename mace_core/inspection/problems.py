@@ -13,6 +13,7 @@ from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.graph import captured_values
 from mace_core.graph.signature import Resolution
 from mace_core.inspection.facts import Inspection, Severity
+from mace_core.operators.processing import DOMAIN as PROCESSING
 from mace_core.tensor import DType, Tensor, TensorType
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _core_knows(node: Node) -> bool:
     from mace_core.operators.custom.registry import find_custom_op
     from mace_core.operators.registry import operators_with_body
 
-    if node.domain in _STANDARD_DOMAINS or find_custom_op(node.domain, node.op_type) is not None:
+    if node.domain in (*_STANDARD_DOMAINS, PROCESSING) or find_custom_op(node.domain, node.op_type) is not None:
         return True
     return node.op_type in operators_with_body(node.domain)
 

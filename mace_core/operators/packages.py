@@ -20,6 +20,8 @@ CUSTOM_GROUP = "mace.custom_ops"
 
 _ONNX_DOMAINS = frozenset({"", "ai.onnx.ml", "ai.onnx.preview.training", "ai.onnx.preview"})
 _STANDARD = "mace_core.operators.standard"
+_OWN = {"mace.processing": "mace_core.operators.processing"}
+"""The core's own domains, which need no entry point: a package that uses them runs wherever the core is."""
 
 _log = logging.getLogger("mace.operators")
 _lock = fork_safe_rlock()
@@ -47,7 +49,10 @@ def load_domain(domain: str) -> None:
         return
     with _lock:
         if domain not in loaded:
-            if domain:
+            if domain in _OWN:
+                _published.add(domain)
+                import_families(importlib.import_module(_OWN[domain]))
+            elif domain:
                 for group in (GROUP, CUSTOM_GROUP):
                     import_published(group, domain)
             else:

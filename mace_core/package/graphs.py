@@ -18,6 +18,8 @@ from mace_core.tensor import DType, FileRange, MapType, OptionalType, SequenceTy
 
 OPTIMIZED = "optimized"
 """The graph that was compiled."""
+MODEL = "model"
+"""The model without the steps before and after it that the optimized graph holds."""
 SOURCE = "source"
 """The graph as it was imported, where the other one does not do: inputs that have defaults may be fed."""
 

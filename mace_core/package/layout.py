@@ -28,8 +28,9 @@ PAGE = 4096
 """Sections of this size or more begin at multiples of it, so that their pages are nobody else's."""
 
 MOST_TABLE_BYTES = 64 << 20
-FEATURES: frozenset[str] = frozenset()
-"""What a table may name in ``requires``: nothing yet."""
+OWN_OPERATORS = "operators of mace.processing"
+FEATURES: frozenset[str] = frozenset({OWN_OPERATORS})
+"""What a table may name in ``requires``: operators of the core's own that its graph uses."""
 REQUIRED_KINDS = frozenset({"graph", "weights"})
 """The kinds of sections that a reader of this version knows among those that are required."""
 

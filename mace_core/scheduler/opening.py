@@ -28,6 +28,7 @@ from mace_core.scheduler.planning.policy import Policy, policy_of
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import (
     HOST_PROVIDER,
+    host_devices,
     host_provider_code,
     resolve_device_name,
     select_devices,
@@ -68,6 +69,7 @@ class SessionArguments:
     signature: str | None = None
     trusted_keys: Sequence[PublicKey] | None = None
     trusts_all: bool = False
+    processing: bool = True
 
     def __post_init__(self) -> None:
         check_max_signatures(self.max_signatures)
@@ -139,6 +141,24 @@ def load(model: Model, arguments: SessionArguments, registry: Registry) -> tuple
     return prepared, load_again
 
 
+STEPS = ("before/*", "after/*")
+"""Nodes of steps before and after a model (`mace_core.processing`), by their names."""
+
+
+def step_pins(graph: Graph, devices: Sequence[str] | None, registry: Registry, *, strict: bool) -> dict[str, str]:
+    """Pins of what is done before and after a model, beside accelerators: pictures of any size would make them compile
+    again, and what was compiled ahead of time would fit none but one size.
+
+    Those of the user go over them; ``strict`` without the CPU leaves everything where the user wants it.
+    """
+    providers = [name.partition(":")[0] for name in devices or ()]
+    if not providers or providers[0] == HOST_PROVIDER or (strict and HOST_PROVIDER not in providers):
+        return {}
+    names = [node.name for node in graph.nodes]
+    found = [steps for steps in STEPS if any(name.startswith(steps[:-1]) for name in names)]
+    return dict.fromkeys(found, HOST_PROVIDER) if found and host_devices(registry) else {}
+
+
 def choose_devices(
     arguments: SessionArguments, registry: Registry, model: PreparedModel
 ) -> tuple[list[SessionDevice], dict[str, str]]:
@@ -150,7 +170,11 @@ def choose_devices(
     options = arguments.options or {}
     try:
         with applied(arguments.limits):
-            shares = {pattern: shares_of(pin) for pattern, pin in (arguments.pins or {}).items()}
+            given = {
+                **step_pins(model.graph, arguments.devices, registry, strict=arguments.strict),
+                **(arguments.pins or {}),
+            }
+            shares = {pattern: shares_of(pin) for pattern, pin in given.items()}
             names = {share.device for found in shares.values() for share in found}
             resolved = {name: resolve_device_name(name, registry, options) for name in sorted(names)}
             shares = {
@@ -241,6 +265,7 @@ def _prepare(model: Model, arguments: SessionArguments, registry: Registry) -> P
             constants=constants,
             trust=arguments.trust,
             signature=arguments.signature,
+            processing=arguments.processing,
         )
     finally:
         for host in opened:

@@ -26,7 +26,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("graph",),
     ("operators", "package"),
     ("custom_ops", "frontend", "optimizer"),
-    ("inputs",),
+    ("inputs", "processing"),
     ("provider",),
     ("native",),
     ("scheduler",),

@@ -15,6 +15,7 @@ from mace_core.errors import ModelError
 from mace_core.graph import Node, Value
 from mace_core.operators.ml.coupling import COUPLING, coupled
 from mace_core.operators.ml.label_table import LABEL_ENCODER, LabelTable, has_texts
+from mace_core.operators.processing import CTC_TEXT
 from mace_core.scheduler.context import RunContext
 from mace_core.scheduler.host.control_flow import ControlFlow, MakeBody
 from mace_core.scheduler.values import RuntimeValue
@@ -95,8 +96,26 @@ def _coupling(node: Node, opset_imports: Mapping[str, int]) -> Step:
     return lambda given: [coupled(given[0], slopes, offsets, classes)]
 
 
+def _ctc_text(node: Node, opset_imports: Mapping[str, int]) -> Step:
+    blank = int(node.attr("blank", 0))
+
+    def read(given: Sequence[Any]) -> Sequence[RuntimeValue]:
+        numbers, texts = given[0], given[1].tolist()
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(texts):
+            raise ModelError(f"node '{node.name}' (CtcText): a class number is beyond the {len(texts)} texts")
+        found = np.empty(len(numbers), object)
+        for row, line in enumerate(numbers):
+            is_kept = line != blank
+            is_kept[1:] &= line[1:] != line[:-1]
+            found[row] = "".join(texts[number] for number in line[is_kept].tolist())
+        return [found]
+
+    return read
+
+
 _STEPS: dict[tuple[str, str], Callable[[Node, Mapping[str, int]], Step]] = {
     ("", "Multinomial"): _multinomial,
     LABEL_ENCODER: _label_encoder,
     COUPLING: _coupling,
+    CTC_TEXT: _ctc_text,
 }

@@ -397,6 +397,7 @@ def prepare_model(
     constants: Constants | None = None,
     trust: Trust | None = None,
     signature: str | None = None,
+    processing: bool = True,
 ) -> PreparedModel:
     """Load and optimize, or take the optimized graph from the cache.
 
@@ -408,6 +409,7 @@ def prepare_model(
         constants: computes what depends on constants alone.
         trust: whose packages are used, and no other model; a ``Graph`` is the program's own.
         signature: see `mace_core.frontend.load_model`.
+        processing: with the steps before and after the model that a package may have.
 
     Raises:
         ModelError: if the model cannot be read.
@@ -415,7 +417,7 @@ def prepare_model(
         PluginError: if a plugin that adds graph passes fails to name them.
     """
     with unforked():  # importing onnx, which a forked child could not end for another thread
-        return _prepare_model(model, optimize, cache, mmap, constants, trust, signature)
+        return _prepare_model(model, optimize, cache, mmap, constants, trust, signature, processing)
 
 
 def _prepare_model(
@@ -426,8 +428,9 @@ def _prepare_model(
     constants: Constants | None,
     trust: Trust | None,
     signature: str | None,
+    processing: bool,
 ) -> PreparedModel:
-    packaged = _packaged(model, cache, mmap, trust)
+    packaged = _packaged(model, cache, mmap, trust, processing)
     if packaged is not None:
         return packaged
     if trust is not None and not isinstance(model, Graph):
@@ -470,7 +473,7 @@ def _prepare_model(
     return PreparedModel(graph, label, cache=cache, mmap=mmap)
 
 
-def _packaged(model: Model, cache: bool, mmap: bool, trust: Trust | None) -> PreparedModel | None:
+def _packaged(model: Model, cache: bool, mmap: bool, trust: Trust | None, processing: bool) -> PreparedModel | None:
     """The model of a package, which was optimized when it was compiled; None where ``model`` is something else."""
     from mace_core.frontend.load import package_of
 
@@ -481,13 +484,15 @@ def _packaged(model: Model, cache: bool, mmap: bool, trust: Trust | None) -> Pre
     if trust is not None:
         trust.check(package)
     from mace_core.operators.attributes import settle_attributes
-    from mace_core.package.graphs import read_graph
+    from mace_core.package.graphs import MODEL, OPTIMIZED, read_graph
     from mace_core.scheduler.planning.packaged import PackagedParts
 
-    graph = read_graph(package)
+    name = OPTIMIZED if processing or package.find("graph", MODEL) is None else MODEL
+    graph = read_graph(package, name)
     settle_attributes(graph)
     parts = PackagedParts(package)
-    return PreparedModel(graph, package.label, fingerprint=package.digest, cache=cache, mmap=mmap, package=parts)
+    key = package.digest if name == OPTIMIZED else f"{package.digest} {name}"
+    return PreparedModel(graph, package.label, fingerprint=key, cache=cache, mmap=mmap, package=parts)
 
 
 def _release_consumed(view: GraphView, compiled: CompiledSubgraph) -> None:
