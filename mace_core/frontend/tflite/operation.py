@@ -195,6 +195,15 @@ class Operation:
         except DAMAGE as error:
             raise self.error("has damaged options") from error
 
+    def float_list(self, name: str) -> list[float]:
+        """Floats of a list of the table of options; [] where there is none."""
+        try:
+            if getattr(self._options, f"{name}Length")() == 0:
+                return []
+            return [float(number) for number in getattr(self._options, f"{name}AsNumpy")()]
+        except DAMAGE as error:
+            raise self.error("has damaged options") from error
+
     def _table(self, name: str) -> Any:
         file = self.file
         if not name:
@@ -385,4 +394,6 @@ def _attribute(value: Any) -> Attribute:
             items = tuple(value)
             if items and all(isinstance(item, float) for item in items):
                 return Attribute(AttributeKind.FLOATS, items)
+            if items and all(isinstance(item, str) for item in items):
+                return Attribute(AttributeKind.STRINGS, items)
             return Attribute(AttributeKind.INTS, tuple(int(item) for item in items))
