@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.optimizer.infra import GraphPass, PassContext, remove_nodes
+from mace_core.tensor import DType
 
 
 class FoldPads(GraphPass):
@@ -14,20 +15,17 @@ class FoldPads(GraphPass):
     name: ClassVar[str] = "fold pads"
 
     def run(self, graph: Graph, context: PassContext) -> int:
-        users = graph.users()
+        readers = _Readers(graph)
         gone: set[Node] = set()
-        outputs = set(graph.outputs)
         for node in graph.nodes:
-            if node.op_type != "Pad" or node.domain:
-                continue
             result = node.output(0)
-            readers = users.get(result, []) if result is not None else []
-            if result is None or result in outputs or len(readers) != 1 or not _pads_itself(readers[0], result):
+            if node.op_type != "Pad" or node.domain or result is None:
                 continue
+            behind, padded = readers.rounded_again(node, result)
+            conv = readers.only(padded)
             added = _spatial_zeros(node)
-            if added is None:
+            if conv is None or added is None or not _pads_itself(conv, padded):
                 continue
-            conv = readers[0]
             own = conv.attr("pads") or (0,) * len(added)
             if len(own) != len(added):
                 continue
@@ -35,9 +33,50 @@ class FoldPads(GraphPass):
                 AttributeKind.INTS, tuple(int(a) + b for a, b in zip(own, added, strict=True))
             )
             conv.inputs[0] = node.input(0)
-            gone.add(node)
+            gone |= {node, *behind}
         remove_nodes(graph, gone)
         return len(gone)
+
+
+class _Readers:
+    """Who reads the values of a graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._users = graph.users()
+        self._outputs = set(graph.outputs)
+
+    def only(self, value: Value) -> Node | None:
+        """The one node that reads a value; None if more is done with it."""
+        found = self._users.get(value, [])
+        return found[0] if len(found) == 1 and value not in self._outputs else None
+
+    def rounded_again(self, pad: Node, result: Value) -> tuple[tuple[Node, ...], Value]:
+        """What rounds the padded numbers to the steps that they were made of, and its result.
+
+        Numbers that come from a DequantizeLinear, and zeros, are steps: to quantize and dequantize them by the same
+        encoding changes nothing.
+        """
+        source = pad.input(0)
+        made = None if source is None else source.producer
+        quantize = self.only(result)
+        if made is None or made.op_type != "DequantizeLinear" or quantize is None or quantize.output(0) is None:
+            return (), result
+        stored = quantize.outputs[0]
+        dequantize = None if stored is None else self.only(stored)
+        if quantize.op_type != "QuantizeLinear" or dequantize is None or dequantize.op_type != "DequantizeLinear":
+            return (), result
+        same = all(_encoding(made) == _encoding(other) is not None for other in (quantize, dequantize))
+        rounded = dequantize.output(0)
+        return ((quantize, dequantize), rounded) if same and rounded is not None else ((), result)
+
+
+def _encoding(node: Node) -> tuple[str, float, int, DType] | None:
+    """Domain, scale, zero point and element type of a (De)QuantizeLinear; None unless one constant holds for all."""
+    scale, zero = node.input(1), node.input(2)
+    if scale is None or scale.constant is None or scale.constant.size != 1 or zero is None or zero.constant is None:
+        return None
+    number, point = scale.constant.numpy().reshape(-1)[0], zero.constant.numpy().reshape(-1)[0]
+    return node.domain, float(number), int(point), zero.constant.dtype
 
 
 def _pads_itself(node: Node, value: Value) -> bool:

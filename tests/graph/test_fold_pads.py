@@ -96,3 +96,43 @@ def test_a_padded_value_that_others_read_stays() -> None:
     made.graph.node.append(helper.make_node("Relu", ["p"], ["r"]))
     made.graph.output.append(helper.make_tensor_value_info("r", 1, None))
     check(made, folds=False)
+
+
+def quantized(*, step: float = 0.05, behind: float = 0.05) -> onnx.ModelProto:
+    """A quantized Pad and a quantized Conv: ``step`` and ``behind`` are the scales before and behind the Pad."""
+    weights = np.random.default_rng(1).integers(-9, 9, (3, 2, 3, 3)).astype(np.int8)
+    constants = {
+        "a": np.float32(step), "b": np.float32(behind), "zero": np.int8(5), "pads": np.array(SPATIAL), "w": weights,
+        "ws": np.float32(0.1), "wz": np.int8(0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "a", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "a", "zero"], ["d"]),
+        helper.make_node("Pad", ["d", "pads"], ["p"], name="pad"),
+        helper.make_node("QuantizeLinear", ["p", "b", "zero"], ["pq"]),
+        helper.make_node("DequantizeLinear", ["pq", "b", "zero"], ["pd"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"]),
+        helper.make_node("Conv", ["pd", "wd"], ["y"], name="conv"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "padded",
+        [helper.make_tensor_value_info("x", 1, X.shape)],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_rounding_between_pad_and_conv_that_changes_nothing_does_not_matter() -> None:
+    check(quantized(), folds=True)
+
+
+def test_rounding_to_other_steps_stays() -> None:
+    check(quantized(behind=0.3), folds=False)
+
+
+def test_padded_numbers_that_somebody_else_reads_stay() -> None:
+    made = quantized()
+    made.graph.output.append(helper.make_tensor_value_info("pq", 3, None))
+    check(made, folds=False)

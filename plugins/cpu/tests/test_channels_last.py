@@ -106,3 +106,64 @@ def test_what_a_transpose_makes_channels_last_is_read_where_it_lies() -> None:
     moved = np.ascontiguousarray(np.moveaxis(x, -1, 1))
     ran = check_nodes(nodes, {"x": x}, ["shown"], oracle=lambda model, feeds: [moved, x])
     assert ran.steps == ("Copy",), ran.steps
+
+
+def _made(name: str, source: str) -> Any:
+    return helper.make_node("MakeChannelsLast", [source], [name], domain=TEST_DOMAIN, name=name)
+
+
+@given(
+    channels=st.lists(st.integers(1, 20), min_size=2, max_size=3),
+    spatial=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    batch=st.integers(1, 2),
+    dtype=st.sampled_from(["uint8", "int8", "int16"]),
+    axis=st.integers(0, 4),
+)
+@settings(max_examples=30)
+def test_parts_that_lie_channels_last_are_joined_so(
+    channels: list[int], spatial: list[int], batch: int, dtype: str, axis: int
+) -> None:
+    axis %= len(spatial) + 2
+    count = channels if axis == 1 else channels[:1] * len(channels)
+    parts = {f"x{i}": sample((batch, c, *spatial), dtype) for i, c in enumerate(count)}
+    whole = np.concatenate(list(parts.values()), axis)
+    nodes = [
+        *(_made(f"m{i}", f"x{i}") for i in range(len(count))),
+        helper.make_node("Concat", [f"m{i}" for i in range(len(count))], ["y"], axis=axis, name="concat"),
+        helper.make_node("ShowChannelsLast", ["y"], ["shown"], domain=TEST_DOMAIN, name="show"),
+    ]
+    found = {"y": whole, "shown": np.ascontiguousarray(np.moveaxis(whole, 1, -1))}
+    found |= {f"m{i}": part for i, part in enumerate(parts.values())}
+    outputs = [output for node in nodes for output in node.output]
+    ran = check_nodes(nodes, parts, ["shown"], oracle=lambda model, feeds: [found[output] for output in outputs])
+    assert "FromChannelsLast" not in ran.steps, ran.steps
+
+
+@given(
+    channels=st.integers(1, 20),
+    spatial=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    pads=st.lists(st.integers(0, 3), min_size=10, max_size=10),
+    dtype=st.sampled_from(["uint8", "int8", "int16"]),
+    mode=st.sampled_from(["constant", "edge"]),
+)
+@settings(max_examples=30)
+def test_what_lies_channels_last_is_padded_so(
+    channels: int, spatial: list[int], pads: list[int], dtype: str, mode: str
+) -> None:
+    x, rank = sample((2, channels, *spatial), dtype), len(spatial) + 2
+    amounts = list(zip(pads[:rank], pads[5 : 5 + rank], strict=True))
+    fill = np.array(3, dtype)
+    if mode == "constant":
+        padded = np.pad(x, amounts, mode="constant", constant_values=fill)
+    else:
+        padded = np.pad(x, amounts, mode="edge")
+    nodes = [
+        _made("m", "x"),
+        helper.make_node("Pad", ["m", "pads", "fill"], ["y"], mode=mode, name="pad"),
+        helper.make_node("ShowChannelsLast", ["y"], ["shown"], domain=TEST_DOMAIN, name="show"),
+    ]
+    given_pads = np.array([before for before, _ in amounts] + [after for _, after in amounts])
+    inputs = {"x": x, "pads": given_pads, "fill": fill}
+    results = [x, padded, np.ascontiguousarray(np.moveaxis(padded, 1, -1))]
+    ran = check_nodes(nodes, inputs, ["shown"], constants=["pads", "fill"], oracle=lambda model, feeds: results)
+    assert "FromChannelsLast" not in ran.steps, ran.steps

@@ -201,6 +201,17 @@ def test_chains_and_diamonds_of_one_number(chain: Callable[[Quantizing, str], st
     assert any("Table" in step for step in found.steps)
 
 
+@pytest.mark.parametrize("op", ["Max", "Min"])
+def test_a_bound_that_is_quantized_is_part_of_the_convolution(op: str, tmp_path: Path) -> None:
+    """As TensorFlow Lite writes it: a number with the encoding of the values."""
+    g = Quantizing("int8")
+    x = g.input(1, 4, 6, 6)
+    convolved = g.again(g.op("Conv", x, g.weight(weights(8, 4, 1, 1), scales(8), 0)), 0.05, 0)
+    g.steps(g.op(op, convolved, g.weight(np.int8(20), np.float32(0.05))), 0.05, 0)
+    found = check(g, tmp_path)
+    assert found.in_float == {} and op not in found.steps
+
+
 def test_other_encodings_back_to_back(tmp_path: Path) -> None:
     g = Quantizing()
     x = g.input(2, 50)

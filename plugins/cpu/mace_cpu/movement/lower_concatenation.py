@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from mace_core.graph import Node, Value
 from mace_cpu.shared.checks import movable
+from mace_cpu.shared.layouts.channels_last import axis_channels_last, shape_channels_last
 from mace_cpu.shared.layouts.strided import Axis, emit_strided, strides_of
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
@@ -37,14 +38,17 @@ def lower_concat(program: Program, node: Node) -> None:
             return
         blocked = group == program.settings.block
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
+    if not blocked and _mostly_channels_last(program, sources):
+        layout = Layout.CHANNELS_LAST
+        axis = axis_channels_last(axis, len(program.facts.shape(target)))
     bufs = [program.values.read(value, layout) for value in sources]
-    shape = blocked_shape(program, target) if blocked else program.facts.shape(target)
+    shape = _as_it_lies(program, target, layout)
     buf = program.values.write(target, layout)
     steps = strides_of(shape)
     width = element_bytes(program.facts.dtype(target))
     start = 0
     for value, source in zip(sources, bufs, strict=True):
-        own = blocked_shape(program, value) if blocked else program.facts.shape(value)
+        own = _as_it_lies(program, value, layout)
         offset = start * steps[axis]
         start += own[axis]
         if source.whole is buf and source.start == offset * width:
@@ -68,6 +72,21 @@ def _append(program: Program, node: Node, place: Strided, axis: int, behind: Seq
         start += count
     program.steps.remark("in place")
     program.values.grow(target, place, node)
+
+
+def _as_it_lies(program: Program, value: Value, layout: Layout) -> Sequence[int]:
+    """The shape of a value in the order in which its axes lie in memory."""
+    if layout is Layout.BLOCKED:
+        return blocked_shape(program, value)
+    shape = program.facts.shape(value)
+    return shape_channels_last(shape) if layout is Layout.CHANNELS_LAST else shape
+
+
+def _mostly_channels_last(program: Program, sources: Sequence[Value]) -> bool:
+    """Whether most elements of the inputs lie in the CHANNELS_LAST layout."""
+    total = sum(program.facts.size(value) for value in sources)
+    there = sum(program.facts.size(value) for value in sources if program.values.lies_channels_last(value))
+    return 2 * there > total
 
 
 def _mostly_blocked(program: Program, sources: Sequence[Value]) -> bool:

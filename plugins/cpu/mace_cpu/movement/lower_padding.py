@@ -13,6 +13,7 @@ from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
 from mace_core.symbolic import is_symbolic, maximum
 from mace_cpu.shared.checks import movable
+from mace_cpu.shared.layouts.channels_last import shape_channels_last
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
@@ -67,6 +68,9 @@ def lower_pad(program: Program, node: Node) -> None:
     if blocked:
         shape, amounts = blocked_shape(program, source), [*amounts, (0, 0)]
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
+    if not blocked and program.values.lies_channels_last(source):
+        layout = Layout.CHANNELS_LAST
+        shape, amounts = shape_channels_last(shape), [amounts[0], *amounts[2:], amounts[1]]
     words = 2 if program.facts.dtype(source).bits == 128 else 1
     _emit(
         program,

@@ -27,6 +27,8 @@ MOVES = SHAPED | {
 SEVERAL = frozenset({"Concat", "Max", "Min"})
 """Operators that take their results from several inputs, which have to be quantized alike."""
 
+BYTES = frozenset({DType.INT8, DType.UINT8})
+
 PAD_VALUE_IS_INPUT_SINCE = 11
 
 
@@ -96,6 +98,8 @@ def move_down(rewriting: Rewriting, node: Node) -> bool:
     if not known or len(known) != len(sources):
         return False
     first = known[0]
+    if first.encoding.dtype in BYTES and any(rewriting.number(value) is not None for value in sources[1:]):
+        return False  # a function of one byte: a table, which becomes part of what computes the byte
     if any(other.encoding != first.encoding for other in known) or not first.encoding.is_sound:
         return False
     if first.encoding.axis is not None or rewriting.view.constant(first.value) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,16 @@ def emit_channels_last(facts: Facts, steps: Steps, value: Value, source: Buf, ta
         work=size / 2,
         name="ToChannelsLast" if layout is Layout.CHANNELS_LAST else "FromChannelsLast",
     )
+
+
+def shape_channels_last(shape: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of an (N, C, ...) tensor in the order in which its axes lie in the CHANNELS_LAST layout."""
+    return (shape[0], *shape[2:], shape[1])
+
+
+def axis_channels_last(axis: int, rank: int) -> int:
+    """Where an axis of an (N, C, ...) tensor lies in the CHANNELS_LAST layout."""
+    return axis if axis == 0 else rank - 1 if axis == 1 else axis - 1
 
 
 def conversion_kernel(woven: int, to_channels_last: bool, bits: int = 8) -> KernelSource:

@@ -118,6 +118,12 @@ class Values:
         """Whether reading ``value`` in the CHANNELS_LAST layout costs nothing, and in the PLAIN one does."""
         return self.has(value, Layout.CHANNELS_LAST) and not self.has(value, Layout.PLAIN)
 
+    def lies_channels_last(self, value: Value) -> bool:
+        """Whether ``value`` lies in the order of the CHANNELS_LAST layout alone, be it as a Transpose shows it."""
+        if self._facts.dtype(value).bits not in REORDERED_BITS:
+            return False
+        return self.prefers_channels_last(value) or self.shown_channels_last(value) is not None
+
     def read(self, value: Value, layout: Layout = Layout.PLAIN) -> Buf:
         """The buffer that holds ``value`` in ``layout``; emits a conversion where it exists only in another."""
         held = self._held.get((value, layout))
