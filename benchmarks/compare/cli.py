@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.compare.catalogue import CATALOGUE, Benchmark
-from benchmarks.compare.engines import ENGINES, MACE
+from benchmarks.compare.engines import ENGINES, LITE, MACE
 from benchmarks.compare.measure import ProcessFailedError, Settings, compare, steps
 from benchmarks.compare.precision import PRECISIONS
 from benchmarks.compare.report import report
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     screen = Console(stderr=True)
     settings = Settings(
         benchmarks=_benchmarks(chosen.model, chosen.precision),
-        engines=[name for name in ENGINES if not chosen.engine or name in chosen.engine],
+        engines=_engines(chosen.engine, chosen.precision),
         threads=chosen.threads or [1, 2],
         rounds=chosen.rounds,
         runs=chosen.runs,
@@ -68,6 +68,13 @@ def _benchmarks(names: Sequence[str] | None, precision: str) -> list[Benchmark]:
     return [benchmark for benchmark in CATALOGUE.values() if precision in benchmark.precisions]
 
 
+def _engines(names: Sequence[str] | None, precision: str) -> list[str]:
+    """Those that are named, else all that read what is measured."""
+    if names:
+        return [name for name in ENGINES if name in names]
+    return [name for name, engine in ENGINES.items() if precision not in LITE or engine.reads_lite]
+
+
 def _default_folder() -> Path:
     from mace_core.caching.cache import cache_dir
 
@@ -82,7 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model", action="append", choices=[*CATALOGUE], help="may be repeated; default: all")
     parser.add_argument(
-        *("--precision",), choices=PRECISIONS, default="float32", help="int8: quantized models (default: float32)"
+        *("--precision",),
+        choices=PRECISIONS,
+        default="float32",
+        help="int8: quantized models; tflite: trained .tflite files; tflite-int8: from LiteRT's quantizer "
+        "(default: float32)",
     )
     parser.add_argument("--engine", action="append", choices=[*ENGINES], help="may be repeated; default: all")
     parser.add_argument("--threads", action="append", type=_positive, help="may be repeated; default: 1 and 2")

@@ -1,4 +1,7 @@
-"""From ONNX to the formats of engines that do not read it.  What was converted once is kept."""
+"""From ONNX to the formats of engines that do not read it.  What was converted once is kept.
+
+A .tflite file is not converted: it is for the engines that read it.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,10 @@ def convert(prepared: PreparedModel, form: str, folder: Path) -> Path:
     Raises:
         NotConvertibleError: if there is no way to it.
     """
+    if prepared.is_lite:
+        if form != "tflite":
+            raise NotConvertibleError("it reads no .tflite file")
+        return prepared.model
     if form == "onnx":
         return prepared.model
     converter = _CONVERTERS[form]

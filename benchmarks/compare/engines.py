@@ -13,6 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+LITE = ("tflite", "tflite-int8")
+"""The precisions in which all engines are given one .tflite file."""
+
 Array: TypeAlias = npt.NDArray[Any]
 Run: TypeAlias = Callable[[], Sequence[Array]]
 """Runs the model once on the inputs it was opened with and gives the outputs in the model's order."""
@@ -43,6 +46,7 @@ class Engine:
         install: the command that brings it.
         form: the format it reads: "onnx", "ncnn", "mnn" or "tflite".
         open: loads a model.
+        reads_lite: whether it reads .tflite files as they are.
     """
 
     name: str
@@ -50,11 +54,18 @@ class Engine:
     install: str
     form: str
     open: Callable[[Job], Run]
+    reads_lite: bool = False
 
     @property
     def int8_form(self) -> str:
         """The same of networks in 8 bits: QDQ graphs where it reads them, else its own form."""
         return self.form if self.form == "onnx" else f"{self.form}-int8"
+
+    def form_of(self, precision: str) -> str:
+        """The format it is given; see `benchmarks.compare.precision`."""
+        if precision in LITE:
+            return "tflite" if self.reads_lite else self.form
+        return self.int8_form if precision == "int8" else self.form
 
     def version(self) -> str | None:
         """None: it, or a tool it needs, is not installed."""
@@ -165,11 +176,18 @@ def _open_litert(job: Job) -> Run:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=job.model, num_threads=job.threads)
+    details = interpreter.get_input_details()
+    # models that were converted are channels last, which the feeds are not
+    arrays = [
+        a if a.ndim != 4 or a.shape == tuple(detail["shape"]) else np.ascontiguousarray(a.transpose(0, 2, 3, 1))
+        for detail, a in zip(details, job.feeds.values(), strict=True)
+    ]
+    for detail, array in zip(details, arrays, strict=True):
+        if tuple(detail["shape"]) != array.shape:
+            interpreter.resize_tensor_input(detail["index"], array.shape)
     interpreter.allocate_tensors()
-    inputs = [detail["index"] for detail in interpreter.get_input_details()]
+    inputs = [detail["index"] for detail in details]
     outputs = [detail["index"] for detail in interpreter.get_output_details()]
-    # its models are channels last
-    arrays = [np.ascontiguousarray(a.transpose(0, 2, 3, 1) if a.ndim == 4 else a) for a in job.feeds.values()]
 
     def run() -> list[Array]:
         for index, array in zip(inputs, arrays, strict=True):
@@ -185,12 +203,12 @@ MACE = "mace"
 ENGINES: dict[str, Engine] = {
     engine.name: engine
     for engine in (
-        Engine(MACE, ("mace-core", "mace-cpu"), "pip install mace-core[cpu]", "onnx", _open_mace),
+        Engine(MACE, ("mace-core", "mace-cpu"), "pip install mace-core[cpu]", "onnx", _open_mace, reads_lite=True),
         Engine("onnxruntime", ("onnxruntime",), "pip install onnxruntime", "onnx", _open_onnxruntime),
         Engine("openvino", ("openvino",), "pip install openvino", "onnx", _open_openvino),
         # pnnx, the converter, names torch as a dependency but its program does not use it
         Engine("ncnn", ("ncnn", "pnnx"), "pip install ncnn && pip install --no-deps pnnx", "ncnn", _open_ncnn),
         Engine("mnn", ("MNN",), "pip install MNN", "mnn", _open_mnn),
-        Engine("litert", ("ai-edge-litert",), "pip install ai-edge-litert", "tflite", _open_litert),
+        Engine("litert", ("ai-edge-litert",), "pip install ai-edge-litert", "tflite", _open_litert, reads_lite=True),
     )
 }

@@ -15,11 +15,11 @@ from typing import Any
 from filelock import FileLock
 
 from benchmarks.compare.agreement import largest_difference, load_outputs
-from benchmarks.compare.catalogue import Benchmark, PreparedModel, prepare
+from benchmarks.compare.catalogue import Benchmark, PreparedModel, prepare, prepare_file
 from benchmarks.compare.convert import NotConvertibleError, convert
-from benchmarks.compare.engines import ENGINES, MACE
+from benchmarks.compare.engines import ENGINES, LITE, MACE
 from benchmarks.compare.machine import QUIET_CORES, LoadMeter, describe, wait_for_quiet
-from benchmarks.compare.precision import in_int8
+from benchmarks.compare.precision import QUANTIZED, in_int8
 from benchmarks.compare.results import Cell, Comparison, Measurement, Row, plural
 from mace_core.errors import UsageError
 from mace_core.host.private_files import NotPrivateError, check_private_folder, make_private_folder
@@ -27,7 +27,7 @@ from mace_core.host.private_files import NotPrivateError, check_private_folder, 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROCESS_SECONDS = 600
 _REFERENCE = "onnxruntime"
-_OWN_TOLERANCE = {"float32": 1e-4, "int8": 0.25}
+_OWN_TOLERANCE = {"float32": 1e-4, "int8": 0.25, "tflite": 1e-4, "tflite-int8": 0.25}
 """Share of the range by which our results may differ from the reference's.
 
 In 8 bits, engines round at different places; where a layer's results lie between two steps, one step less or more may
@@ -64,7 +64,8 @@ class Settings:
             float32.
         wait_quiet: seconds to wait before each measurement for other processes to be idle.
         features: mask of the instruction sets MACE may use; empty: all.
-        precision: "float32", or "int8": the same QDQ file for all engines that read it.
+        precision: "float32", or "int8": the same QDQ file for all engines that read it; "tflite" and "tflite-int8":
+            the same .tflite file for those.
         folder: for models and their conversions.
         peak_seconds: how long to look for the machine's peak, each time.
         lock: a file; of the comparisons that share it only one measures at a time.
@@ -91,7 +92,7 @@ class ProcessFailedError(Exception):
 
 def steps(settings: Settings) -> int:
     """How often `compare` tells of progress."""
-    each = len(settings.engines) * (1 + settings.rounds * len(settings.threads)) + (settings.precision == "int8")
+    each = len(settings.engines) * (1 + settings.rounds * len(settings.threads)) + (settings.precision in QUANTIZED)
     return len(settings.benchmarks) * each + 2 * len(settings.threads)
 
 
@@ -140,13 +141,18 @@ class _Run:
             self.found.peaks[threads] = max(float(text), self.found.peaks.get(threads, 0.0))
 
     def measure_model(self, benchmark: Benchmark) -> None:
-        is_int8 = self.settings.precision == "int8"
+        precision = self.settings.precision
+        is_int8 = precision == "int8"
         try:
             floats = prepared = prepare(benchmark, self.settings.folder)
-            if is_int8:
+            if precision in QUANTIZED:
                 self.told(f"{benchmark.name}: quantizing")
+            if is_int8:
                 prepared = in_int8(prepared, self.settings.folder)
-        except UsageError as error:
+            elif precision in LITE and not prepared.is_lite:
+                model = convert(prepared, precision, self.settings.folder)
+                floats = prepared = prepare_file(benchmark, model, self.settings.folder)
+        except (NotConvertibleError, UsageError) as error:
             self.found.skipped[benchmark.name] = str(error)
             return
         files: dict[str, Path] = {}
@@ -154,7 +160,7 @@ class _Run:
         for engine in self.found.versions:
             self.told(f"{benchmark.name}: {engine}, first result")
             try:
-                form = ENGINES[engine].int8_form if is_int8 else ENGINES[engine].form
+                form = ENGINES[engine].form_of(precision)
                 files[engine] = convert(prepared if form == "onnx" else floats, form, self.settings.folder)
                 for threads in self.settings.threads:  # each may have a cache entry of its own
                     self._worker(engine, prepared, files[engine], threads, 0, self._outputs(engine))

@@ -12,8 +12,11 @@ import numpy as np
 
 from benchmarks.compare.catalogue import Feeds, PreparedModel
 
-PRECISIONS = ("float32", "int8")
+PRECISIONS = ("float32", "int8", "tflite", "tflite-int8")
+"""``tflite``: the files of trained .tflite models as they are, for the engines that read them.  ``tflite-int8``: the
+networks as LiteRT's own quantizer writes them."""
 
+QUANTIZED = ("int8", "tflite-int8")
 SAMPLES = 16
 """For calibration: enough for ranges, since speed and agreement are measured, not accuracy."""
 

@@ -97,6 +97,16 @@ class TestComparison:
         operators = {node.op_type for node in onnx.load(file).graph.node}
         assert {"QuantizeLinear", "DequantizeLinear"} <= operators
 
+    def test_trained_lite_files_are_run_as_they_are_by_those_who_read_them(self, tmp_path: Path) -> None:
+        pytest.importorskip("ai_edge_litert")
+        benchmark = CATALOGUE["hey_mycroft.tflite"]
+        settings = settings_for(benchmark, [MACE, "litert", "onnxruntime"], tmp_path)
+        result = measure.compare(replace(settings, precision="tflite"), str)
+        (row,) = result.rows
+        assert row.cells[MACE].ran and row.cells["litert"].ran
+        assert "reads no .tflite file" in row.cells["onnxruntime"].missing
+        assert result.differences[benchmark.name][MACE] < 1e-5
+
     @pytest.mark.parametrize("engine", ["ncnn", "mnn", "litert"])
     def test_others_run_a_quantized_form_of_their_own(
         self, engine: str, benchmark_of: Callable[[str], Benchmark], tmp_path: Path
