@@ -27,7 +27,7 @@ from mace_core.host.private_files import NotPrivateError, check_private_folder, 
 _ROOT = Path(__file__).resolve().parents[2]
 _PROCESS_SECONDS = 600
 _REFERENCE = "onnxruntime"
-_OWN_TOLERANCE = {"float32": 1e-4, "int8": 0.25, "tflite": 1e-4, "tflite-int8": 0.25}
+_OWN_TOLERANCE = {"float32": 1e-4, "int8": 0.25, "tflite": 1e-3, "tflite-int8": 0.25}
 """Share of the range by which our results may differ from the reference's.
 
 In 8 bits, engines round at different places; where a layer's results lie between two steps, one step less or more may
