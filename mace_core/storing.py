@@ -12,6 +12,7 @@ from mace_core.graph import Graph
 from mace_core.host.file_forms import PACKAGE_SUFFIX
 from mace_core.package import NewSection, write_package
 from mace_core.package.graphs import MODEL, OPTIMIZED, SOURCE, graph_sections
+from mace_core.package.keys import read_signing_key
 from mace_core.package.samples import Sample, check_fits, sample_sections
 from mace_core.package.weight_forms import FORMS, store_weights_as
 from mace_core.provider.registry import Registry, default_registry
@@ -30,6 +31,7 @@ def store_model(
     weights: str = "",
     optimize: bool = True,
     samples: Sequence[Sample] = (),
+    sign_with: Sequence[str | os.PathLike[str]] = (),
     registry: Registry | None = None,
 ) -> int:
     """Write a package with the graph and its weights alone; devices compile where it runs.
@@ -39,7 +41,7 @@ def store_model(
         weights: store those in float32 as "float16" or "bfloat16", or large ones of products as "int8" with a scale for
             each channel; they are computed with in float32, as rounded.  "": as they are.
         optimize: simplify the graph first.
-        samples: as for `compile_model`.
+        samples, sign_with: as for `compile_model`.
         registry: where custom operators are found; the process's own by default.
 
     Returns:
@@ -65,8 +67,10 @@ def store_model(
         registry=registry,
         trusts_all=True,
     )
+    keys = [read_signing_key(key) for key in sign_with]
     loaded = LoadedModel(model, given, registry or default_registry(), weights)
-    return write_package(path, [*graph_sections(loaded.graphs), *loaded.sections_of(samples)], loaded.metadata)
+    sections = [*graph_sections(loaded.graphs), *loaded.sections_of(samples)]
+    return write_package(path, sections, loaded.metadata, keys=keys)
 
 
 def package_path(out: str | os.PathLike[str], weights: str) -> Path:

@@ -124,6 +124,18 @@ def convert(
             show_default=False,
         ),
     ] = None,
+    html: Annotated[
+        bool, typer.Option("--html", help="Beside each package, write a page that shows the graph; it works offline.")
+    ] = False,
+    sign: Annotated[
+        list[Path],
+        typer.Option(
+            "--sign",
+            metavar="KEY.pem",
+            help="Private Ed25519 key that signs the packages; may be repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
     device_yml: Annotated[
         Path | None,
         typer.Option(
@@ -184,7 +196,10 @@ def convert(
         libraries=libraries,
         gather_ranges=quantize_stat,
         samples=samples,
+        sign_with=tuple(sign),
+        draw=_draw if html else None,
     )
+    _check_keys(sign)
     devices = _devices(device_yml)
     with progress(f"Converting {path}"):
         done = convert_deployment(path, request) if is_config else convert_model(path, request)
@@ -192,6 +207,28 @@ def convert(
     output.deliver("convert", as_data(done), lambda: _print(done))
     if not done.is_good:
         raise typer.Exit(VERDICT)
+
+
+def _check_keys(keys: list[Path]) -> None:
+    """Refuse keys that sign nothing before the work is done."""
+    if keys:
+        from mace_core.package.keys import read_signing_key
+
+        for key in keys:
+            read_signing_key(key)
+
+
+def _draw(package: Path, page: Path) -> None:
+    """The page of `mace inspect`."""
+    from mace_core.cli.inspect_page import summary
+    from mace_core.errors import ModelError
+    from mace_core.inspection import examine_model
+    from mace_core.report.graph_page import write_graph_page
+
+    found, graph, resolution = examine_model(str(package), {})
+    if graph is None:
+        raise ModelError(f"'{package.name}' has no graph to show: {found.problems[0].text}")
+    write_graph_page(page, graph, {} if resolution is None else resolution.types, package.stem, summary(found))
 
 
 def _devices(path: Path | None) -> dict[str, Any]:

@@ -134,6 +134,9 @@ class GraphWork:
         proof = proofs(final, samples.feeds, samples.label, precision, self._request.samples)
         done.samples = len(proof)
         self._package(staging / done.package, final, precision, chosen, proof)
+        if self._request.draw is not None:
+            done.page = done.package.with_suffix(".html")
+            self._request.draw(staging / done.package, staging / done.page)
         if self._request.validate:
             done.judgement = self._judge(staging / done.package, reference, chosen, precision, samples)
         return done
@@ -234,6 +237,7 @@ class GraphWork:
                     optimize=optimize,
                     weights=precision.stored,
                     samples=proof,
+                    sign_with=self._request.sign_with,
                 )
             except UnsupportedError as error:
                 failed = [name for name in devices if error.device is None or _is_of(error.device, name)] or devices
@@ -246,7 +250,14 @@ class GraphWork:
                 for target in made.targets
             }
             return
-        done.nbytes = store_model(graph, out, weights=precision.stored, optimize=optimize, samples=proof)
+        done.nbytes = store_model(
+            graph,
+            out,
+            weights=precision.stored,
+            optimize=optimize,
+            samples=proof,
+            sign_with=self._request.sign_with,
+        )
 
     def _judge(
         self, package: Path, reference: Graph, chosen: Chosen, precision: Precision, samples: Samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -94,10 +93,11 @@ def _as_file(work: GraphWork, out: Path, name: str, abis: tuple[str, ...]) -> Co
             done.models.append(converted)
             made = Path(folder) / converted.package
             converted.package = out
-            if converted.ranges is not None:
-                ranges = out.with_suffix(".range")
-                shutil.move(Path(folder) / converted.ranges, ranges)
-                converted.ranges = ranges
+            for name, suffix in (("ranges", ".range"), ("page", ".html")):
+                beside: Path | None = getattr(converted, name)
+                if beside is not None:
+                    setattr(converted, name, out.with_suffix(suffix))
+                    (Path(folder) / beside).replace(out.with_suffix(suffix))
             made.replace(out)
     except OSError as error:
         raise MaceError(f"'{out}' cannot be written: {error.strerror or error}") from None

@@ -28,6 +28,7 @@ class Converted:
         compiled: devices, by what was compiled for each.
         judgement: how it compares; None where nothing was compared.
         ranges: the file of ranges that was asked for, within the folder.
+        page: that shows the graph, within the folder, where one was asked for.
         samples: runs with known results in the package.
         notes: what should be told.
         warnings: what should be looked at.
@@ -45,6 +46,7 @@ class Converted:
     compiled: dict[str, str] = field(default_factory=dict)
     judgement: Judgement | None = None
     ranges: Path | None = None
+    page: Path | None = None
     samples: int = 0
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -108,6 +110,7 @@ def _model_data(model: Converted) -> dict[str, Any]:
         "compiled": model.compiled,
         "samples": model.samples,
         "ranges": None if model.ranges is None else str(model.ranges),
+        "page": None if model.page is None else str(model.page),
         "validation": None if model.judgement is None else _judgement_data(model.judgement),
         "notes": model.notes,
         "warnings": model.warnings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class Request:
         calibration: samples to find ranges on, in place of the file's: a folder, an ``.npz`` file or MODULE:FUNCTION.
         libraries: build libraries for the ABIs.
         gather_ranges: write the ranges of tensors to a file, in MACE's form, and quantize nothing.
+        sign_with: files of private Ed25519 keys, each of which signs the packages.
+        draw: writes a page that shows a package, given the package and where the page is to be.
         samples: so many runs with known results go into each package; None: one, if it takes little memory.
     """
 
@@ -36,4 +39,6 @@ class Request:
     calibration: str = ""
     libraries: bool = True
     gather_ranges: bool = False
+    sign_with: tuple[Path, ...] = ()
+    draw: Callable[[Path, Path], None] | None = None
     samples: int | None = None

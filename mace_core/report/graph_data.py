@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.graph import Attribute, AttributeKind, ComputedTensor, Graph, Node, Value
 from mace_core.operators.work import graph_macs
 from mace_core.report.graph_groups import Group, groups_of, is_constant
 from mace_core.tensor import DType, Tensor, ValueType
@@ -131,6 +131,8 @@ def statistics_of(tensor: Tensor) -> dict[str, Any] | None:
     The keys: ``values`` (text), or ``low``, ``high``, ``mean``, ``deviation``, ``zeros`` (share), ``bad`` (how many
     are NaN or infinite), ``counts`` (of equal parts from low to high), ``of`` (elements looked at).
     """
+    if isinstance(tensor, ComputedTensor):
+        return _statistics_of_stored(tensor)
     if tensor.size == 0:
         return None
     if tensor.size <= _ITEMS_SHOWN:
@@ -156,6 +158,14 @@ def statistics_of(tensor: Tensor) -> dict[str, Any] | None:
         "zeros": float((good == 0).mean()),
         "counts": counts.tolist(),
     }
+
+
+def _statistics_of_stored(tensor: ComputedTensor) -> dict[str, Any] | None:
+    """Of a constant that sessions compute: where that is a Cast alone, the numbers that are stored are the same."""
+    nodes, stored = tensor.recipe.nodes, list(tensor.recipe.initializers.values())
+    if len(nodes) != 1 or nodes[0].op_type != "Cast" or len(stored) != 1 or stored[0].constant is None:
+        return None
+    return statistics_of(stored[0].constant)
 
 
 def attribute_text(attribute: Attribute) -> str:

@@ -266,6 +266,18 @@ def test_obfuscated_models_have_no_names_inside(small: dict[str, Any], convert: 
     np.testing.assert_allclose(run_package(found, {"x": X})["y"], run_small(X)[0], atol=5e-3)
 
 
+def test_packages_are_signed_and_drawn(small: dict[str, Any], convert: Convert, folder: Path) -> None:
+    pytest.importorskip("cryptography", reason="cryptography is not installed: it signs")
+    pytest.importorskip("netron", reason="netron is not installed: its page needs the layout of graphs")
+    assert main(["keygen", "release.key"]) == 0
+    found = convert(small, "--sign=release.key", "--html")
+    page = folder / found["folder"] / found["models"][0]["page"]
+    assert "conv" in page.read_text(encoding="utf-8")
+    package = str(folder / found["folder"] / "model" / "small.mace")
+    assert main(["verify", package, "--key", "release.key.pub"]) == 0
+    assert "none.key" in convert(small, "--sign=none.key", code=2)["error"]["message"]
+
+
 def test_what_means_nothing_is_told(small: dict[str, Any], convert: Convert) -> None:
     model_of(small).update({"limit_opencl_kernel_time": 1, "nnlib_graph_mode": 0})
     graph_of(small).update({"backend": "caffe"})
