@@ -44,13 +44,18 @@ def is_here(features: str | None) -> bool:
     return True
 
 
+def here(*features: str | None) -> list[str | None]:
+    """Those of these instruction sets that this processor has; None, "" and "host" are all that it has."""
+    return [each for each in features if each in (None, "", "host") or is_here(each)]
+
+
 def _bytes_key(features: str | None) -> tuple[int, QuadUnit, QuadUnit | None]:
     """By what bytes are multiplied."""
     target, _ = choose_instructions(features, "float32")
     return target.vector_bits, QuadUnit.of(target), choose_byte_tiles(features, target)
 
 
-FEATURES = tuple(features for features in (None, "avx2", "baseline") if is_here(features))
+FEATURES = tuple(here(None, "avx2", "baseline"))
 BYTE_FEATURES_ANYWHERE = (
     *(None, "avx512vnni+int8-amx-emulated", "avx512vnni", "avx512", "avxvnni", "avx2", "sse4"),
     *("dotprod", "baseline"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import Array, check_node, rejection
+from harness import Array, check_node, here, rejection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from mace_core.native.target import host_target
 
 CONTRIB = "com.microsoft"
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
-MASKS = (None, "avx512", "avx2", "sse4", "baseline")
+MASKS = here(None, "avx512", "avx2", "sse4", "dotprod", "baseline")
 WEIGHTS = ("w", "r", "ws", "wz", "rs", "rz")
 
 TOLERANCE = 2e-3

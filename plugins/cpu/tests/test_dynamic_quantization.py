@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from harness import Array, ask_onnxruntime, check_nodes, make_model
+from harness import Array, ask_onnxruntime, check_nodes, here, make_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -17,7 +17,7 @@ from mace_core.errors import UsageError
 from mace_core.native.target import host_target
 
 CONTRIB = "com.microsoft"
-MASKS = (None, "avx512", "avx2", "sse4", "baseline")
+MASKS = here(None, "avx512", "avx2", "sse4", "dotprod", "baseline")
 RNG = np.random.default_rng(0)
 
 

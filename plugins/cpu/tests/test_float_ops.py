@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from harness import here
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from quantized_graphs import RNG, Quantizing, ask, check, run
 
-FEATURES = ["host", "avx512", "avx2", "sse4", "baseline"]
+FEATURES = here("host", "avx512", "avx2", "sse4", "dotprod", "baseline")
 
 ACTIVATIONS: dict[str, dict[str, float]] = {
     "Sigmoid": {}, "Tanh": {}, "HardSwish": {}, "LeakyRelu": {"alpha": 0.1}, "Gelu": {}, "Elu": {}, "Mish": {},

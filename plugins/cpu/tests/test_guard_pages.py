@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from harness import here
 from mace_cpu.shared.registry import LOWERINGS
 from mace_testing.fuzzing.registry import covered
 from mace_testing.guarded_sweep import GuardedFindings, GuardedRuns, ModelTask, OperatorTask, Task, sweep
@@ -33,7 +34,7 @@ from mace_core.testing.models import (
 )
 
 BUFFERS = "mace_cpu.memory_checks.guarded:guarded_buffers"
-FEATURES = ("host", "avx2", "baseline")
+FEATURES = here("host", "avx2", "baseline")
 SAMPLE = ("Add", "Compress", "Conv", "Gather", "MatMul")
 LED_BY_NUMBERS = ("Gather", "GridSample", "MaxUnpool", "OneHot", "ReverseSequence", "ScatterND")
 """A sample of the operators that indices, lengths and places lead; the full tier tries all."""

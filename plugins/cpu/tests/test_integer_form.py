@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from harness import here
 from onnx import TensorProto, helper
 from quantized_graphs import RNG, Quantizing, check, run
 
@@ -97,7 +98,7 @@ SHAPES = [
 
 @pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div"])
 @pytest.mark.parametrize(("first", "second"), SHAPES)
-@pytest.mark.parametrize("features", ["host", "avx512", "avx2", "baseline"])
+@pytest.mark.parametrize("features", here("host", "avx512", "avx2", "dotprod", "baseline"))
 def test_pairs(op: str, first: tuple[int, ...], second: tuple[int, ...], features: str, tmp_path: Path) -> None:
     g = Quantizing()
     a, b = g.input(*first, scale=0.02), g.input(*second, dtype="int8", scale=0.05, zero=-128)
@@ -117,7 +118,7 @@ def test_a_value_and_itself(dtype: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["linear", "cubic"])
-@pytest.mark.parametrize("features", ["host", "avx512", "avx2", "baseline"])
+@pytest.mark.parametrize("features", here("host", "avx512", "avx2", "dotprod", "baseline"))
 def test_interpolation(mode: str, features: str, tmp_path: Path) -> None:
     g = Quantizing()
     factors = g.constant(np.array([1, 1, 2, 1.5], np.float32))
@@ -354,7 +355,7 @@ def test_files_with_operators_of_quantized_numbers(op: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [5, 64, 100])
-@pytest.mark.parametrize("features", ["host", "avx512", "avx2", "sse4", "baseline"])
+@pytest.mark.parametrize("features", here("host", "avx512", "avx2", "sse4", "dotprod", "baseline"))
 def test_pools_behind_a_convolution(dtype: str, channels: int, features: str, tmp_path: Path) -> None:
     """What a convolution writes has its channels last."""
     g = Quantizing(dtype)
@@ -398,7 +399,7 @@ def test_product_with_a_bias_behind_it(quantized: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("features", ["host", "avx512", "avx2", "baseline"])
+@pytest.mark.parametrize("features", here("host", "avx512", "avx2", "dotprod", "baseline"))
 def test_softmax(dtype: str, features: str, tmp_path: Path) -> None:
     g = Quantizing(dtype)
     for length, scale in ((3, 0.1), (16, 0.02), (77, 0.05), (128, 2.0), (1024, 0.01), (1030, 0.01)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import FEATURES, check_node, rejection
+from harness import FEATURES, check_node, here, rejection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,7 +59,7 @@ def test_rounding_is_to_even_and_everything_saturates() -> None:
             check_node("QuantizeLinear", [given, np.float32(1), np.int16(0)], expected=[wide], features=features)
 
 
-@pytest.mark.parametrize("features", [None, "avx512", "avx2", "baseline"])
+@pytest.mark.parametrize("features", here(None, "avx512", "avx2", "baseline"))
 @pytest.mark.parametrize("scale", [0.1, 1 / 3, 0.0123456, 7.7, 2.0**-20 * 1.9999999, 1e-25])
 def test_a_quotient_is_rounded_once(features: str | None, scale: float) -> None:
     """Numbers around every half step, a few units in the last place away."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from harness import here
 from llvmlite import ir
 from mace_cpu.elementwise.expression import Expression, Operation
 from mace_cpu.elementwise.lower_chain import elementwise_kernel
@@ -28,7 +29,7 @@ from mace_core.native.target import Target, foreign_target, host_target
 
 Array = npt.NDArray[Any]
 Emit = Callable[[ir.IRBuilder, ir.Value], ir.Value]
-MASKS = ("", "avx2", "baseline")
+MASKS = here("", "avx2", "baseline")
 
 
 def run(name: str, emit: Emit, x: Array, *, mask: str = "", lanes: int = 16) -> Array:
