@@ -3,6 +3,7 @@
 # make test-full   everything, by hand and before a release
 # make test-rknn   the tests of Rockchip's simulator, with an environment for it in .venv-rknn (2 GB)
 # make test-hvx   the tests of HVX kernels, with a compiler and an emulator for Hexagon from Debian's packages (as root)
+# make test-cross  C and C++ programs with libraries of models, for four processors, with cross compilers (as root)
 # make test-arm64  the chosen tests on an emulated arm64 processor, whose root folder is made of Debian's packages in .cache
 # make docs   the documentation site, in build/site
 # make bench  time MACE beside other engines (takes minutes; the machine should have nothing else to do)
@@ -35,7 +36,7 @@ apt_install = (apt-get -q update && \
 # processes that they start.
 WORKERS := -n 3 --dist worksteal
 
-.PHONY: demo test test-full test-rknn test-hvx hvx-tools test-arm64 arm64-tools docs bench lint types clean
+.PHONY: demo test test-full test-rknn test-hvx hvx-tools test-cross cross-tools all-cross-tools test-arm64 arm64-tools docs bench lint types clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -61,6 +62,21 @@ hvx-tools:
 	@command -v clang || command -v clang-14 || $(call apt_install,clang)
 	@command -v ld.lld || command -v ld.lld-14 || $(call apt_install,lld)
 	@command -v qemu-hexagon || command -v qemu-hexagon-static || $(call apt_install,qemu-user)
+
+# `make test` has one of the processors
+test-cross: $(VENV)/.test all-cross-tools
+	$(BIN)/python -m pytest $(WORKERS) -m "full or not full" tests/ahead_of_time
+
+# What is there already stays.
+cross-tools:
+	@command -v cmake || $(call apt_install,cmake)
+	@command -v aarch64-linux-gnu-g++ || $(call apt_install,g++-aarch64-linux-gnu)
+	@command -v qemu-aarch64-static || command -v qemu-aarch64 || $(call apt_install,qemu-user)
+
+all-cross-tools: cross-tools
+	@command -v arm-linux-gnueabihf-g++ || $(call apt_install,g++-arm-linux-gnueabihf)
+	@command -v riscv64-linux-gnu-g++ || $(call apt_install,g++-riscv64-linux-gnu)
+	@command -v clang++ || $(call apt_install,clang)
 
 # 0.5 GB in .cache/arm64, kept for the next time; about twelve minutes
 test-arm64: $(VENV)/.test arm64-tools

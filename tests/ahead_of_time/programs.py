@@ -26,15 +26,21 @@ class Toolchain(NamedTuple):
     emulator: tuple[str, ...] = ()
 
 
-_RISCV_V = ("qemu-riscv64-static", "-cpu", "rv64,v=true,vlen=128,vext_spec=v1.0")
+def _qemu(processor: str) -> str:
+    """Debian has it in two packages: a static one, and one that is part of more."""
+    name = f"qemu-{processor}"
+    return name if shutil.which(f"{name}-static") is None else f"{name}-static"
+
+
+_RISCV_V = (_qemu("riscv64"), "-cpu", "rv64,v=true,vlen=128,vext_spec=v1.0")
 TOOLCHAINS = {
     "host": Toolchain("gcc"),
     "x86-64": Toolchain("gcc"),
     "x86-64-v3": Toolchain("gcc"),
     "x86-64-v4": Toolchain("gcc"),
-    "arm64-v8a": Toolchain("aarch64-linux-gnu-gcc", ("qemu-aarch64-static",)),
-    "armeabi-v7a": Toolchain("arm-linux-gnueabihf-gcc", ("qemu-arm-static",)),
-    "riscv64": Toolchain("riscv64-linux-gnu-gcc", ("qemu-riscv64-static",)),
+    "arm64-v8a": Toolchain("aarch64-linux-gnu-gcc", (_qemu("aarch64"),)),
+    "armeabi-v7a": Toolchain("arm-linux-gnueabihf-gcc", (_qemu("arm"),)),
+    "riscv64": Toolchain("riscv64-linux-gnu-gcc", (_qemu("riscv64"),)),
     "riscv64-v": Toolchain("riscv64-linux-gnu-gcc", _RISCV_V),
 }
 

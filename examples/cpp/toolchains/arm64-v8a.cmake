@@ -6,5 +6,8 @@ set(CMAKE_FIND_ROOT_PATH /usr/aarch64-linux-gnu)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
-# Programs of the build run where they were built; qemu finds the libraries of the target there.
-set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64-static -L /usr/aarch64-linux-gnu)
+# `ctest` and `add_custom_command` run programs by an emulator, which finds the libraries of the target there.
+find_program(MACE_QEMU NAMES qemu-aarch64-static qemu-aarch64)
+if(MACE_QEMU)
+  set(CMAKE_CROSSCOMPILING_EMULATOR "${MACE_QEMU}" -L /usr/aarch64-linux-gnu)
+endif()

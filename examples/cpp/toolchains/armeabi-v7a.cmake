@@ -6,5 +6,8 @@ set(CMAKE_FIND_ROOT_PATH /usr/arm-linux-gnueabihf)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
 set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
 set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
-# Programs of the build run where they were built; qemu finds the libraries of the target there.
-set(CMAKE_CROSSCOMPILING_EMULATOR qemu-arm-static -L /usr/arm-linux-gnueabihf)
+# `ctest` and `add_custom_command` run programs by an emulator, which finds the libraries of the target there.
+find_program(MACE_QEMU NAMES qemu-arm-static qemu-arm)
+if(MACE_QEMU)
+  set(CMAKE_CROSSCOMPILING_EMULATOR "${MACE_QEMU}" -L /usr/arm-linux-gnueabihf)
+endif()
