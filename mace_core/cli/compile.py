@@ -269,6 +269,8 @@ def _print(found: Compilation) -> None:
         for why, names in each.elsewhere.items():
             listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             print_folded(f"  not compiled: {listed}: {why}")
+    if not found.repairs and any(each.elsewhere for each in found.targets):
+        note("mace check --device NAME tells which nodes other forms would mend, and --repair takes those")
     parts = [("graph", found.graph_bytes), ("weights", found.weight_bytes), ("compiled", found.compiled_bytes)]
     parts += [("weights in the forms of devices", found.packed_bytes)] if found.packed_bytes else []
     parts += [("samples", found.sample_bytes)] if found.sample_bytes else []

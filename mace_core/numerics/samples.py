@@ -15,9 +15,12 @@ from mace_core.numerics.difference import compare
 from mace_core.numerics.findings import Layer, Progress, Validation, described
 from mace_core.numerics.noise import Floor
 from mace_core.numerics.peers import PEERS
+from mace_core.numerics.values import part_of
+from mace_core.operators.processing import DOMAIN
 from mace_core.package.samples import TOLERANCES, Sample, read_samples
 from mace_core.provider.inventory import find_device
 from mace_core.provider.registry import REFERENCE, Registry, default_registry
+from mace_core.scheduler.planning.stages import fragment
 from mace_core.session import Session
 from mace_core.tensor import DType, Tensor
 
@@ -66,6 +69,7 @@ def make_samples(
     for name, given in feeds.items():
         inputs = {key: np.asarray(value) for key, value in given.items()}
         outputs, told = _expected(graph, inputs, by, registry)
+        outputs = {value.name: outputs[value.name] for value in graph.outputs}
         source = (sources or {}).get(name, "")
         made.append(Sample(name, _tensors(name, inputs), _tensors(name, outputs), told, source, allowed))
     return made
@@ -80,13 +84,31 @@ def _expected(graph: Graph, inputs: Mapping[str, Any], by: str, registry: Regist
             continue
         try:
             if name in PEERS:
-                return PEERS[name](graph, inputs), _version_of(name)
+                return _by_peer(graph, inputs, name, registry), _version_of(name)
             with Session(_copy(graph), devices=[name], cache=False, registry=registry) as session:
                 return session.run(inputs), f"the device {name}"
         except UsageError as error:  # not installed, or it does not take the model
             failure = failure or error
     assert failure is not None
     raise failure
+
+
+def _by_peer(graph: Graph, inputs: Mapping[str, Any], name: str, registry: Registry) -> dict[str, Any]:
+    """The outputs as another framework computes them; the core computes operators of its own, which end a graph."""
+    own = [node for node in graph.nodes if node.domain == DOMAIN]
+    if not own:
+        return PEERS[name](graph, inputs)
+    made = {value for node in own for value in node.outputs}
+    reads = [value for node in own for value in node.inputs if value is not None and value.constant is None]
+    outputs = dict.fromkeys([*(value for value in graph.outputs if value not in made), *reads])
+    if made.intersection(reads):
+        raise UsageError(f"{name} cannot run operators of {DOMAIN} that follow each other: let a device compute it")
+    rest = fragment(graph, [node for node in graph.nodes if node not in own], graph.inputs, outputs, name=graph.name)
+    rest.opset_imports = {domain: version for domain, version in graph.opset_imports.items() if domain != DOMAIN}
+    found = PEERS[name](rest, inputs)
+    last, feeds = part_of(graph, own, [value for value in graph.outputs if value in made], found)
+    with Session(_copy(last), devices=[REFERENCE], optimize=False, cache=False, registry=registry) as session:
+        return {**found, **session.run(feeds)}
 
 
 def _copy(graph: Graph) -> Graph:

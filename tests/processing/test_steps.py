@@ -187,6 +187,7 @@ def test_a_picture_in_and_the_text_on_it_out_without_onnx_or_the_original(
     assert main(["inspect", str(out), "--json"]) == 0
     seen = json.loads(capsys.readouterr().out)
     assert [(each["when"], each["step"]) for each in seen["steps"]] == [("before", "picture"), ("after", "text")]
+    assert seen["samples"][0]["expected_by"].startswith("onnxruntime")
     assert [(each["role"], each["name"]) for each in seen["documents"]] == [("license", "LICENSE")]
     assert not [each for each in seen["problems"] if each["severity"] == "error"]
     with pytest.raises(PackageError, match="needs 'operators of mace"):
