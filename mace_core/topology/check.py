@@ -14,11 +14,12 @@ from mace_core.operators.registry import body_of
 from mace_core.progress import report
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler.host.core_nodes import runs_in_core
-from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes, first_taken
+from mace_core.scheduler.planning.assumptions import AssumedShapes
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.placement import ask_capability
 from mace_core.scheduler.planning.selection import select_devices
-from mace_core.scheduler.planning.signatures import given_shapes, types_from_shapes
+from mace_core.scheduler.planning.settling import settled_shapes
+from mace_core.scheduler.planning.signatures import types_from_shapes
 from mace_core.scheduler.planning.stages import Stage, cut_stage, node_reads
 from mace_core.scheduler.planning.widening import widened
 from mace_core.scheduler.running.constants import HostConstants
@@ -86,7 +87,7 @@ def check_topology(
     host = HostConstants(registry)
     try:
         graph, label = _loaded(model, host, optimize=optimize)
-        chosen = _shapes(graph, shapes or {}, label)
+        chosen = settled_shapes(graph, shapes or {}, label)
         pool = DevicePool(
             select_devices(
                 registry, [device], options=options or {}, strict=True, graph=graph, model=label, for_execution=False
@@ -113,17 +114,6 @@ def _loaded(model: Model, host: Compute, *, optimize: bool) -> tuple[Graph, str]
         simplify(graph, default_passes(host))
     named = f"model '{graph.name}'" if graph.name else "the model"
     return graph, named if graph.source_path is None else f"'{graph.source_path}'"
-
-
-def _shapes(graph: Graph, given: Mapping[str, Sequence[int]], label: str) -> AssumedShapes:
-    from mace_core.operators import resolve
-
-    candidates = assumed_shapes(graph.inputs, given_shapes(graph.inputs, given, label))
-
-    def attempt(tried: Mapping[str, tuple[int, ...]]) -> None:
-        resolve(graph, types_from_shapes(graph.inputs, tried, label))
-
-    return first_taken(candidates, attempt, model=label)
 
 
 @dataclass(slots=True)

@@ -45,7 +45,7 @@ def test_signatures_are_taken_in_turn_and_shown(two_inputs: Path, capsys: pytest
     [
         (["-d", "cpu", "-o", "two.txt"], "--out two.txt: its name must end in .mace"),
         (["-d", "cpu", "-o", "no/two.mace"], "there is no folder 'no'"),
-        (["-o", "two.mace"], "Missing option '--device'"),
+        (["-o", "two.mace"], "name a --device to compile for"),
         (["-d", "cppu", "-o", "two.mace"], "cppu"),
         (["-d", "cpu", "-o", "two.mace", "--shape", "q=1x4"], "no input 'q'"),
         (["-d", "cpu", "-o", "two.mace", *["--shape=x=1x4"] * 3, *["--shape=y=1x4"] * 2], "'y' has 2 shapes"),

@@ -1,41 +1,33 @@
-"""Compiling ahead of time: a model and what devices compile of it, in one file that is loaded without the model.
-
-    mace.compile("model.onnx", "model.mace", devices=["hexagon:sm8650"])
-    session = mace.Session("model.mace")
-
-A device may be a target that is not on this machine.  What is compiled for it is used, without compiling, where a
-device says that it fits; elsewhere the model is compiled from the graph in the file, and the reason is told.
-"""
+"""Compiling a model for devices, and writing what they made of it."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mace_core.errors import ModelError, StrictPlacementError, UnsupportedError, UsageError
+from mace_core.compilation.found import Compilation, CompiledTarget
+from mace_core.errors import ModelError, StrictPlacementError, UnsupportedError
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.operators.processing import DOMAIN
 from mace_core.package import NewSection, write_package
 from mace_core.package.compiled import CompiledPart, PackedWeights, placement_section
 from mace_core.package.documents import Document, document_sections
 from mace_core.package.graphs import OPTIMIZED, graph_sections
-from mace_core.package.keys import SigningKey, read_signing_key
+from mace_core.package.keys import SigningKey
 from mace_core.package.layout import OWN_OPERATORS
 from mace_core.package.samples import Sample
 from mace_core.package.steps import steps_section
-from mace_core.processing import Processed, Step, with_steps
+from mace_core.processing import Processed
 from mace_core.progress import report
 from mace_core.provider import CompiledSubgraph, Execution
 from mace_core.provider.inventory import find_device
-from mace_core.provider.registry import Registry, default_registry
+from mace_core.provider.registry import Registry
 from mace_core.provider.weights import WeightFiles, using_weight_files
 from mace_core.scheduler.opening import STEPS, SessionArguments, step_pins
-from mace_core.scheduler.planning.arguments import device_names
-from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes, first_taken
+from mace_core.scheduler.planning.assumptions import AssumedShapes
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.digests import digest_of, view_words
 from mace_core.scheduler.planning.flags import Flags
@@ -45,207 +37,27 @@ from mace_core.scheduler.planning.pins import pin_lookup
 from mace_core.scheduler.planning.placement import PlacedStage
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import resolve_device_name, select_devices
-from mace_core.scheduler.planning.signatures import given_shapes, types_from_shapes
+from mace_core.scheduler.planning.settling import settled_shapes
+from mace_core.scheduler.planning.signatures import types_from_shapes
 from mace_core.scheduler.planning.stages import Stage
 from mace_core.scheduler.planning.stored_forms import stored_form, stores
 from mace_core.scheduler.running.planner import Planner
-from mace_core.storing import LoadedModel, package_path
+from mace_core.storing import LoadedModel
 from mace_core.tensor import Tensor, TensorType, ValueType
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
     from mace_core.topology import TopologyReport
 
+
 HOST_PROVIDER = "cpu"
-
-
-@dataclass(frozen=True, slots=True)
-class CompiledTarget:
-    """What was compiled for one device and one signature.
-
-    Attributes:
-        device: as ``provider:id``.
-        signature: shapes of the inputs, ``x=1x3x224x224``.
-        nodes: that would run there, all in all; those that the signature decides are not among them.
-        compiled: nodes that the device runs.
-        subgraphs: in which they are.
-        nbytes: size of what was compiled.
-        compatibility: what it depends on, in the provider's words.
-        elsewhere: why the other nodes are not among them -> their names.
-        seconds: what compiling took.
-    """
-
-    device: str
-    signature: str
-    nodes: int
-    compiled: int
-    subgraphs: int
-    nbytes: int
-    compatibility: str
-    elsewhere: Mapping[str, tuple[str, ...]]
-    seconds: float
-
-    @property
-    def share(self) -> float:
-        """Of the nodes, those that the device runs; 0 to 1."""
-        return self.compiled / self.nodes if self.nodes else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Compilation:
-    """What `compile_model` wrote.
-
-    Attributes:
-        out: the package.
-        nbytes: its size.
-        graph_bytes, weight_bytes, compiled_bytes, packed_bytes, sample_bytes: of it the graph, the model's weights,
-            what devices compiled, weights in their forms, and samples.
-        targets: one for each device and signature.
-        assumed: sizes of free dimensions that nobody gave, ``height=224``.
-        repairs: what was found and mended for each device, where that was asked for.
-    """
-
-    out: Path
-    nbytes: int
-    graph_bytes: int
-    weight_bytes: int
-    compiled_bytes: int
-    packed_bytes: int
-    sample_bytes: int
-    targets: tuple[CompiledTarget, ...]
-    assumed: str = ""
-    repairs: tuple[TopologyReport, ...] = ()
-
-
-def compile_model(
-    model: Model,
-    out: str | os.PathLike[str],
-    *,
-    devices: Sequence[str] | str,
-    shapes: Mapping[str, Sequence[int]] | Sequence[Mapping[str, Sequence[int]]] = (),
-    options: Mapping[str, Mapping[str, object]] | None = None,
-    strict: bool = False,
-    optimize: bool = True,
-    samples: Sequence[Sample] = (),
-    sign_with: Sequence[str | os.PathLike[str]] = (),
-    weights: str = "",
-    repair: bool = False,
-    before: Sequence[Step] = (),
-    after: Sequence[Step] = (),
-    documents: Sequence[Document] = (),
-    registry: Registry | None = None,
-) -> Compilation:
-    """Compile a model for devices, and write a package: the graph, its weights, and what was compiled.
-
-    Args:
-        model: a path, bytes, an ``onnx.ModelProto``, a ``Graph`` (taken over) or a package, whose graph is compiled.
-        out: the file to write; ends in ``.mace``.  What was there stays until the new one is whole.
-        devices: ``provider`` or ``provider:device`` each; targets that cannot run on this machine too.  The model is
-            placed for each as a session of this device alone would place it.
-        shapes: of the inputs, by name; a sequence of them for several signatures.  Usual sizes are assumed for
-            dimensions that the model leaves free.
-        options: per provider or device, as for `mace_core.Session`.
-        strict: every node has to be in a compiled subgraph of the device.
-        optimize: simplify the graph first.
-        samples: runs whose results are known (`mace_core.numerics.make_samples`), by which the package proves itself.
-        sign_with: files of private Ed25519 keys, each of which signs the package (`mace_core.package.signatures`).
-        weights: store those in float32 as "float16", "bfloat16" or "int8" (see `store_model`).
-        before, after: steps of `mace_core.processing` that become parts of the graph; ``shapes`` and ``samples`` are of
-            what goes in then.  ``Session(…, processing=False)`` opens the model without them.
-        documents: the quantization report, licenses and the model card (`mace_core.package.documents`).
-        repair: put other forms in the place of nodes that a device refuses, where it takes them and they compute the
-            same (`mace_core.topology`); they are for the shapes given, so there can be one signature only, unless all
-            shapes are fixed.
-        registry: where providers are found; the process's own by default.
-
-    Raises:
-        ModelError: if the model cannot be read.
-        UsageError, DeviceNotFoundError, PluginError: for devices, options or names that mean nothing.
-        InputError: if the shapes do not fit the model.
-        StrictPlacementError: if ``strict`` cannot be kept; says why for each node.
-        UnsupportedError: if nothing can be compiled for a device, or it has no form to be stored.
-        MaceError: if the file cannot be written.
-    """
-    path = package_path(out, weights)
-    names = device_names([devices] if isinstance(devices, str) else devices)
-    if not names:
-        raise UsageError("a model is compiled for a device: name one, such as hexagon:v75 (`mace devices` lists them)")
-    given = SessionArguments(
-        devices=names,
-        options=options,
-        strict=strict,
-        pins=None,
-        max_signatures=1,
-        optimize=optimize,
-        cache=False,
-        mmap=True,
-        check_numerics=False,
-        registry=registry,
-        trusts_all=True,
-    )
-    signatures = [shapes] if isinstance(shapes, Mapping) else list(shapes)
-    repairs: list[TopologyReport] = []
-    name = _name_of(model)
-    processed = None
-    if before or after:
-        processed = with_steps(model, before, after)
-        model = processed.graph
-    extras = _Extras(samples, [read_signing_key(key) for key in sign_with], weights, processed, documents)
-    if repair:
-        model, repairs = _repaired(model, names, signatures, options, optimize=optimize, registry=registry)
-    return _Compiling(model, name, path, given, extras, registry or default_registry()).run(signatures, repairs)
-
-
-def _repaired(
-    model: Model,
-    devices: Sequence[str],
-    signatures: Sequence[Mapping[str, Sequence[int]]],
-    options: Mapping[str, Mapping[str, object]] | None,
-    *,
-    optimize: bool,
-    registry: Registry | None,
-) -> tuple[Graph, list[TopologyReport]]:
-    """The model with forms that the devices take, and what was found for each."""
-    from mace_core.topology import check_topology
-
-    if len(signatures) > 1:
-        raise UsageError("rewrites are for one shape of each input: give one signature, or leave the repair out")
-    reports = []
-    for device in devices:
-        found = check_topology(
-            model, device, shapes=signatures[0] if signatures else {}, options=options, optimize=optimize,
-            registry=registry,
-        )  # fmt: skip
-        reports.append(found)
-        model = found.graph
-    assert isinstance(model, Graph)
-    return model, reports
-
-
-def settled_shapes(graph: Graph, given: Mapping[str, Sequence[int]], label: str) -> AssumedShapes:
-    """The shapes of a signature, with usual sizes for what nobody gives.
-
-    Raises:
-        InputError: if ``given`` does not fit the model, which messages call ``label``.
-        UsageError: if it takes none of the sizes tried.
-    """
-    from mace_core.operators import resolve
-
-    inputs = graph.inputs
-    candidates = assumed_shapes(inputs, given_shapes(inputs, given, label))
-
-    def attempt(tried: Mapping[str, tuple[int, ...]]) -> None:
-        resolve(graph, types_from_shapes(inputs, tried, label))
-
-    return first_taken(candidates, attempt, model=label)
-
 
 _STEPS = tuple(steps.rstrip("*") for steps in STEPS)
 """Beginnings of the names of nodes that no device need run: labels and texts are the core's."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Extras:
+class Extras:
     """What goes into the package beside the model."""
 
     samples: Sequence[Sample]
@@ -306,9 +118,9 @@ class _Kept:
     weights: PackedWeights = field(default_factory=PackedWeights)
 
 
-class _Compiling:
+class Compiling:
     def __init__(
-        self, model: Model, name: str, out: Path, given: SessionArguments, extras: _Extras, registry: Registry
+        self, model: Model, name: str, out: Path, given: SessionArguments, extras: Extras, registry: Registry
     ) -> None:
         self._out = out
         self._given = given
@@ -530,8 +342,3 @@ class _Compiling:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def _name_of(model: Model) -> str:
-    """The name of the model's file alone: where it was is nobody's business."""
-    return Path(model).name if isinstance(model, str | os.PathLike) else ""
