@@ -12,12 +12,15 @@ from mace_core.graph import AttributeKind, Graph, Node, Value
 from mace_core.operators.registry import is_random
 from mace_core.optimizer.evaluate import ConstantFacts
 from mace_core.optimizer.infra import GraphPass, PassContext, remove_nodes
-from mace_core.tensor import Tensor
+from mace_core.tensor import DType, Tensor
 
 logger = logging.getLogger("mace.optimizer")
 
 Computation: TypeAlias = Callable[[Graph], Sequence[Tensor]]
 """Runs a graph that has no inputs, as a session would, and returns its outputs."""
+
+LARGE_BYTES = 1 << 16
+"""Constants from this size on are not stored a second time, in another order, with the model."""
 
 KEPT = frozenset({"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"})
 """Never folded: providers recognize quantized weights by these nodes."""
@@ -52,8 +55,10 @@ class FoldConstants(GraphPass):
 
     name: ClassVar[str] = "fold constants"
 
-    def __init__(self, compute: Computation | None = None) -> None:
+    def __init__(self, compute: Computation | None = None, *, leaves_moves: bool = False) -> None:
+        """``leaves_moves``: large constants that are only moved are left to the session (see `only_moves`)."""
         self._compute = compute
+        self._leaves_moves = leaves_moves
         self._refused: set[Node] = set()  # could not be computed: they are the run's business
 
     def run(self, graph: Graph, context: PassContext) -> int:
@@ -78,7 +83,7 @@ class FoldConstants(GraphPass):
         known: set[Value] = set()
         found: list[Node] = []
         for node in graph.nodes:
-            if node in self._refused or not can_fold(node):
+            if node in self._refused or not can_fold(node) or (self._leaves_moves and only_moves(node)):
                 continue
             if all(value is None or value.constant is not None or value in known for value in node.inputs):
                 found.append(node)
@@ -152,6 +157,17 @@ def can_fold(node: Node) -> bool:
     if node.domain or node.op_type in KEPT or is_random("", node.op_type) or node.op_type == "Constant":
         return False
     return not any(True for _ in node.subgraphs())
+
+
+def only_moves(node: Node) -> bool:
+    """Whether a node is a Transpose of a large constant.
+
+    The model's file has these numbers already; they need not be stored again in another order.
+    """
+    source = node.input(0)
+    if node.op_type != "Transpose" or node.domain or source is None or source.constant is None:
+        return False
+    return source.constant.dtype is not DType.STRING and source.constant.nbytes >= LARGE_BYTES
 
 
 def part_of(graph: Graph, nodes: Sequence[Node], context: PassContext) -> Graph:

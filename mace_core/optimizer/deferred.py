@@ -15,7 +15,7 @@ from mace_core.graph import ComputedTensor, Graph, Node, Value
 from mace_core.operators.context import Array, NodeContext
 from mace_core.operators.resolver import Resolver
 from mace_core.optimizer.common_subexpressions import hashable
-from mace_core.optimizer.constants import KEPT, can_fold
+from mace_core.optimizer.constants import KEPT, can_fold, only_moves
 from mace_core.optimizer.dead_code import RemoveDeadCode
 from mace_core.optimizer.evaluate import MAX_UNPACKED, ConstantFacts
 from mace_core.optimizer.infra import PassContext, remove_nodes, replace_values
@@ -33,9 +33,9 @@ MAX_GROWTH_ELEMENTS = 1 << 18
 def defer_constants(graph: Graph) -> int:
     """Let the session compute what depends on constants alone.  To be called when all passes have run.
 
-    A node stays where it is cheap and yet was not folded (it could not be computed), where providers recognize weights
-    by it, or where what it makes is large beside what it is made from.  Bodies that capture what such weights give read
-    a constant all the same.
+    A node stays where it is cheap and yet was not folded (it could not be computed; Transposes of large constants were
+    left to the session on purpose), where providers recognize weights by it, or where what it makes is large beside
+    what it is made from.  Bodies that capture what such weights give read a constant all the same.
 
     Args:
         graph: an outermost graph; ``Graph.computed`` has the constants afterwards.
@@ -96,7 +96,7 @@ class _Search:
         cheap: set[Node] = set()
         if nodes:
             facts = ConstantFacts(graph, nodes, self.root.opset_imports)
-            cheap = {node for node in nodes if can_fold(node) and facts.is_cheap(node)}
+            cheap = {node for node in nodes if can_fold(node) and not only_moves(node) and facts.is_cheap(node)}
         for node in graph.nodes:
             if node not in cheap and node not in self.stays and self._reads_constants(node):
                 self._take(graph, node)

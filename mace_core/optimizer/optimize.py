@@ -21,16 +21,17 @@ MAX_ROUNDS = 20
 """A guard against passes that undo each other's work; real models settle in two or three rounds."""
 
 
-def default_passes(compute: Computation | None = None) -> list[GraphPass]:
+def default_passes(compute: Computation | None = None, *, defers: bool = False) -> list[GraphPass]:
     """The passes every model goes through, in their order.
 
     Args:
         compute: runs what depends on constants alone and is not computed exactly by the passes themselves; where None,
             that stays in the graph.
+        defers: `defer_constants` follows, so that large constants may be left to it.
     """
     return [
         LiftConstants(),
-        FoldConstants(compute),
+        FoldConstants(compute, leaves_moves=defers),
         InlineDecidedIf(),
         RemoveIdentities(),
         FoldTransposes(),

@@ -10,7 +10,7 @@ from test_passes import Builder
 
 from mace_core.graph import Attribute, AttributeKind, ComputedTensor, Graph, Node, Value
 from mace_core.graph.serialize import dump_graph, graph_fingerprint, load_graph
-from mace_core.optimizer import deferred, optimize
+from mace_core.optimizer import default_passes, deferred, optimize
 from mace_core.optimizer.deferred import defer_constants
 from mace_core.provider.registry import default_registry
 from mace_core.scheduler.running.computed import ComputedConstants
@@ -61,6 +61,30 @@ def test_a_chain_becomes_one_constant_and_its_stored_form_is_dropped() -> None:
     assert (constant.dtype, constant.shape) == (DType.FLOAT32, LARGE)
     assert [node.op_type for node in constant.recipe.nodes] == ["Cast", "Mul"]
     assert defer_constants(graph) == 0
+
+
+@pytest.mark.parametrize("defers", [True, False])
+def test_weights_in_another_order_are_not_stored_again(defers: bool) -> None:
+    """Large ones that are only moved, with what behind them is quantized; a session has the same numbers either way."""
+    built = Builder()
+    content = np.arange(300 * 400).reshape(300, 400) % 200 - 100
+    stored = built.op("Transpose", built.constant("w", content, np.int8), perm=[1, 0])
+    scale, zero = built.constant("scale", 0.5), built.constant("zero", 3, np.int8)
+    small = built.op("Transpose", built.constant("v", np.ones((3, 300))), perm=[1, 0])
+    x = built.input("x", (2, 400))
+    product = built.op("MatMul", x, built.op("DequantizeLinear", stored, scale, zero))
+    graph = built.output(built.op("MatMul", product, small))
+    optimize(graph, default_passes(defers=defers))
+    assert small.constant is not None
+    assert (stored.constant is None) is defers
+    assert defer_constants(graph) == int(defers)
+    assert left(graph) == ["DequantizeLinear", "MatMul", "MatMul"]
+    assert len(dump_graph(graph)) < (140_000 if defers else 270_000)
+    owner = ComputedConstants(default_registry(), "the model")
+    for tensor in graph.computed:
+        tensor.owner = owner
+    assert stored.constant is not None
+    np.testing.assert_array_equal(stored.constant.numpy(), content.T)
 
 
 def test_nodes_that_read_what_is_fed_and_random_ones_stay() -> None:

@@ -32,7 +32,7 @@ class FoldTransposes(GraphPass):
         if not context.nested:
             self._around = {}
         nested = any(True for node in graph.nodes for _ in node.subgraphs())
-        has_transpose = any(node.op_type == "Transpose" and not node.domain for node in graph.nodes)
+        has_transpose = any(_is_transpose(node) and not _reads_constant(node) for node in graph.nodes)
         if not has_transpose and not nested:
             return 0
         facts = Facts(graph, context.opset_imports, self._around)
@@ -58,6 +58,11 @@ class FoldTransposes(GraphPass):
 
 def _transposes(graph: Graph) -> int:
     return sum(1 for node in graph.nodes if _is_transpose(node))
+
+
+def _reads_constant(node: Node) -> bool:
+    value = node.input(0)
+    return value is not None and value.constant is not None
 
 
 def _is_transpose(node: Node) -> bool:

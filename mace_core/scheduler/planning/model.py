@@ -442,7 +442,8 @@ def _prepare_model(
     def simplify(graph: Graph) -> None:
         from mace_core.optimizer import default_passes, optimize
 
-        optimize(graph, [*default_passes(None if constants is None else constants.compute), *extra])
+        compute = None if constants is None else constants.compute
+        optimize(graph, [*default_passes(compute, defers=defers), *extra])
         if defers:
             from mace_core.optimizer.deferred import defer_constants
 
