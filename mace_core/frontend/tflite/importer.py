@@ -12,6 +12,7 @@ from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.place import Place
 from mace_core.frontend.tflite.variables import Variables
 from mace_core.graph import Graph, Node, Value
+from mace_core.graph.graph import captured_values
 from mace_core.graph.kept import KeptState, keep_state
 
 OPSET = 21
@@ -70,6 +71,7 @@ class Importer:
         for (number, _), name in zip(asked, names, strict=True):
             self._add_output(graph, place.output(file.tensors[number]), name)
         self._add_state(place)
+        _drop_unread(graph)
         graph.opset_imports = dict(self._domains)
         graph.doc_string = self.model.description
         return graph
@@ -129,6 +131,17 @@ class Importer:
             pairs[source.name] = KeptState(name, None if start is None else start.numpy())
         if pairs:
             keep_state(graph, pairs)
+
+
+def _drop_unread(graph: Graph) -> None:
+    """Leave out constants that only the import has looked at (shapes, axes), of nested graphs too."""
+    read = set(graph.outputs)
+    for node in graph.nodes:
+        read.update(value for value in node.inputs if value is not None)
+        read.update(captured_values(node))
+        for nested in node.subgraphs():
+            _drop_unread(nested)
+    graph.initializers = {name: value for name, value in graph.initializers.items() if value in read}
 
 
 def _in_order(named: Iterable[tuple[str, int]], order: Iterable[int]) -> list[tuple[int, str]]:
