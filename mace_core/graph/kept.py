@@ -76,6 +76,22 @@ def kept_state(graph: Graph) -> dict[str, KeptState]:
     return found
 
 
+def with_start(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]:
+    """``feeds``, and for the state that they leave out what the first run is fed; for runs by themselves.
+
+    Raises:
+        ModelError: as `kept_state`.
+    """
+    found: dict[str, Any] = dict(feeds)
+    types = {value.name: value.type for value in graph.inputs}
+    for name, state in kept_state(graph).items():
+        type = types[name]
+        if name not in found and isinstance(type, TensorType) and type.is_concrete:
+            zeros = np.zeros(type.concrete_shape, type.dtype.numpy)
+            found[name] = zeros if state.start is None else state.start
+    return found
+
+
 def _start(entry: dict[str, Any], type: TensorType) -> npt.NDArray[Any] | None:
     if "content" in entry:
         content = np.frombuffer(base64.b64decode(entry["content"], validate=True), type.dtype.numpy)

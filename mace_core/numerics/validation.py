@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import MaceError, UsageError
 from mace_core.graph import Graph, Node
+from mace_core.graph.kept import with_start
 from mace_core.numerics.difference import compare
 from mace_core.numerics.findings import Layer, Progress, Validation, described
 from mace_core.numerics.noise import NO_FLOOR, noise_floors
@@ -83,12 +84,26 @@ class _Comparison:
         self.progress("running the model as usual", 0, 1)
         usual, placed = self.subject.run_as_usual(self.feeds)
         prepared = prepare_model(self.subject.model, optimize=True, cache=False, mmap=True)
+        graph = prepared.graph
+        comparison = replace(self, feeds=with_start(graph, self.feeds))
+        return comparison._compared(prepared.label, graph, usual, placed, layers=layers, isolated=isolated)
+
+    def _compared(
+        self,
+        label: str,
+        graph: Graph,
+        usual: Mapping[str, Any],
+        placed: Mapping[str, int],
+        *,
+        layers: bool,
+        isolated: bool,
+    ) -> Validation:
         where = ", ".join(f"{device} ({count} nodes)" for device, count in placed.items())
         if layers and not isolated:
-            done = Validation(prepared.label, where, self.against, self.tolerance, [])
+            done = Validation(label, where, self.against, self.tolerance, [])
             if compare_quantized(self.subject, self.feeds, usual, self._by_reference, done, self.progress):
                 return done
-        graph = watched(prepared.graph)
+        graph = watched(graph)
         expected, notes = self._expected(graph)
         floors = noise_floors(graph, {**self.feeds, **expected})
         outputs = [
@@ -103,7 +118,7 @@ class _Comparison:
             )
             for name, found in usual.items()
         ]
-        done = Validation(prepared.label, where, self.against, self.tolerance, outputs, notes=notes)
+        done = Validation(label, where, self.against, self.tolerance, outputs, notes=notes)
         if layers or isolated:
             done.layers = self._layers(graph, expected, cumulative=layers)
         if isolated:

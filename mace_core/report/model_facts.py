@@ -48,10 +48,12 @@ def model_facts(model: Model, feeds: Mapping[str, Any]) -> ModelFacts:
 def resolved_model(model: Model, feeds: Mapping[str, Any]) -> tuple[Graph, Mapping[Value, ValueType]]:
     """The model as it stands in the file, and the types of its values for arrays of these types and shapes."""
     from mace_core.frontend.load import load_model
+    from mace_core.graph.kept import with_start
     from mace_core.operators import resolve
     from mace_core.tensor import DType, TensorType
 
     graph = load_model(model)
+    feeds = with_start(graph, feeds)
     types = {
         value: TensorType(DType.from_numpy(feeds[value.name].dtype), feeds[value.name].shape) for value in graph.inputs
     }
