@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mace_core.deployment.interface import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, Port
-from mace_core.deployment.samples import Feeds, own_feeds
+from mace_core.deployment.samples import Feeds, own_feeds, row_major
 from mace_core.errors import describe_error
 
 _log = logging.getLogger("mace.deployment")
@@ -72,4 +70,4 @@ def _given(array: Any, port: Port) -> Any:
     """A tensor of the model as the port gives it; ``order`` are its axes in those of the port."""
     assert port.order in ((), TO_CHANNELS_FIRST, TO_CHANNELS_LAST)
     turned = array.transpose(port.order) if port.order else array.reshape(port.shape)
-    return np.ascontiguousarray(turned.astype(port.dtype.numpy))
+    return row_major(turned.astype(port.dtype.numpy))

@@ -17,7 +17,7 @@ from mace_core.deployment.gflags import Flags
 from mace_core.deployment.mace_run_flags import FLAGS
 from mace_core.deployment.one_graph import DEPLOYMENT_KEY
 from mace_core.deployment.runtimes import devices_of
-from mace_core.deployment.samples import read_raw
+from mace_core.deployment.samples import read_raw, row_major
 from mace_core.deployment.schema import ELEMENTS, FORMATS, RUNTIMES
 from mace_core.errors import MaceError, UsageError, shorten
 from mace_core.frontend.load import load_model
@@ -283,7 +283,7 @@ class _Run:
         if tensor.order and value.ndim == len(tensor.order):
             value = value.transpose(tensor.order)
         is_whole = value.dtype.kind in "iub" and value.dtype.itemsize >= 4
-        stored = np.ascontiguousarray(value, np.int32 if is_whole else np.float32)
+        stored = np.asarray(value, np.int32 if is_whole else np.float32, order="C")
         try:
             with replacing(path) as file:
                 file.write(stored.tobytes())
@@ -319,7 +319,7 @@ def _as_given(tensor: Tensor) -> ValueSpec:
 
 def _turned(array: Array, tensor: Tensor) -> Array:
     array = array.astype(tensor.spec.dtype.numpy, copy=False)
-    return np.ascontiguousarray(array.transpose(tensor.order) if tensor.order else array)
+    return row_major(array.transpose(tensor.order) if tensor.order else array)
 
 
 def _random(tensor: Tensor, generator: np.random.Generator) -> Array:

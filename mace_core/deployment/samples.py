@@ -49,6 +49,11 @@ class Samples:
     notes: list[str] = field(default_factory=list)
 
 
+def row_major(array: Array) -> Array:
+    """An array whose numbers lie in the order of its axes; numpy's own function makes a scalar a row."""
+    return np.asarray(array, order="C")
+
+
 def samples_of(keys: GraphKeys, ports: Sequence[Port], files: Files, place: str) -> Samples:
     """The samples that a graph of a deployment file names, or random ones in its ranges.
 
@@ -155,7 +160,7 @@ def read_output(path: Path, port: Port, place: str) -> Array:
             f"{format_shape(port.shape)}"
         )
     if port.order and array.shape != port.shape:
-        return np.ascontiguousarray(array.reshape(port.own_shape).transpose(port.order))
+        return row_major(array.reshape(port.own_shape).transpose(port.order))
     return array.reshape(port.shape)
 
 
@@ -205,11 +210,11 @@ def fitted(array: Array, port: Port, origin: str, notes: list[str]) -> Array:
     if array.ndim + 1 == len(port.shape) and port.shape[0] == 1:
         array = array[None]
     if array.shape == port.shape:
-        return np.ascontiguousarray(array)
+        return row_major(array)
     if port.order and array.shape == port.own_shape:
         notes.append(f"{origin} is in the model's own layout; turned")
         back = TO_CHANNELS_LAST if port.order == TO_CHANNELS_FIRST else TO_CHANNELS_FIRST
-        return np.ascontiguousarray(array.transpose(back))
+        return row_major(array.transpose(back))
     raise ConfigError(
         f"{origin} has the shape {format_shape(array.shape)}, and '{port.name}' has {format_shape(port.shape)}"
     )
@@ -219,7 +224,7 @@ def own_feeds(samples: Iterable[Feeds], ports: Sequence[Port]) -> Iterator[Feeds
     """The samples as the tensors of the model itself have them, by their names."""
     for sample in samples:
         yield {
-            port.tensor: np.ascontiguousarray(
+            port.tensor: row_major(
                 (sample[port.name].transpose(port.order) if port.order else sample[port.name]).astype(
                     port.own_dtype.numpy
                 )

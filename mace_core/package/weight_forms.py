@@ -39,8 +39,17 @@ def store_weights_as(graph: Graph, form: str) -> dict[str, str]:
         By name, why a weight of that size keeps its form.
     """
     kept: dict[str, str] = {}
+    _store(graph, graph, form, set(), kept)
+    return kept
+
+
+def _store(graph: Graph, outermost: Graph, form: str, seen: set[Value], kept: dict[str, str]) -> None:
+    """Of one graph and those nested in it; ``seen`` are values that a graph around has, too."""
     users = graph.users()
     for name, value in graph.initializers.items():
+        if value in seen:
+            continue
+        seen.add(value)
         tensor = value.constant
         if tensor is None or isinstance(tensor, ComputedTensor) or tensor.dtype is not DType.FLOAT32:
             continue
@@ -48,17 +57,19 @@ def store_weights_as(graph: Graph, form: str) -> dict[str, str]:
             continue
         array = tensor.numpy()
         if form == "int8":
-            recipe = _integers(graph, name, array, users.get(value, []))
+            recipe = _integers(outermost, name, array, users.get(value, []))
         else:
-            recipe = _floats(graph, name, array, _FLOATS[form])
+            recipe = _floats(outermost, name, array, _FLOATS[form])
         if isinstance(recipe, str):
             if recipe:
                 kept[name] = recipe
             continue
         computed = ComputedTensor(DType.FLOAT32, tensor.shape, recipe)
         value.constant = computed
-        graph.computed.append(computed)
-    return kept
+        outermost.computed.append(computed)
+    for node in graph.nodes:
+        for body in node.subgraphs():
+            _store(body, outermost, form, seen, kept)
 
 
 def _floats(graph: Graph, name: str, array: npt.NDArray[np.float32], dtype: DType) -> Graph | str:

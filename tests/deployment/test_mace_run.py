@@ -6,12 +6,16 @@ import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from mace_core import Session
 from mace_core.cli.mace_run import main
+from mace_core.cli.main import main as mace
 from mace_core.deployment.gflags import Flag, parse
 from mace_core.deployment.mace_run_flags import FLAGS
 from mace_core.deployment.running import file_name
@@ -103,6 +107,29 @@ def test_a_folder_of_inputs_becomes_one_of_outputs(model: Path, folder: Path) ->
     assert names == [f"{file_name(OUTPUT)}_{number}.bin" for number in range(3)]
     values = [np.fromfile(folder / "results" / name, np.float32) for name in names]
     assert len({value.tobytes() for value in values}) == 3
+
+
+def test_a_scalar_stays_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In raw files, in samples, and in the converted model; an int32 of the file is an int64 of the model."""
+    pytest.importorskip("mace_cpu", reason="the CPU provider is not installed: pip install ./plugins/cpu")
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3]),
+        helper.make_tensor_value_info("s", TensorProto.INT64, []),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3]),
+    ]
+    nodes = [helper.make_node("Cast", ["s"], ["f"], to=TensorProto.FLOAT), helper.make_node("Mul", ["x", "f"], ["y"])]
+    graph = helper.make_graph(nodes, "scaled", ends[:2], ends[2:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "scaled.onnx")
+    keys = {"input_tensors": ["x", "s"], "input_shapes": ["2,3", ""], "input_data_types": ["float32", "int32"]}
+    keys |= {"output_tensors": "y", "output_shapes": "2,3"}
+    model = {"platform": "onnx", "model_file_path": "scaled.onnx", "subgraphs": [keys], "runtime": "cpu"}
+    content = {"library_name": "scaled", "target_abis": "arm64-v8a", "models": {"scaled": model}}
+    (folder / "scaled.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert mace(["convert", "scaled.yml", "--no-libraries"]) == 0
+    np.arange(6, dtype=np.float32).tofile("in_x")
+    np.array(7, np.int32).tofile("in_s")
+    assert main(["--model_name=scaled", "--input_file=in", "--output_file=out", "--round=1"]) == 0
+    assert np.fromfile("out_y", np.float32).tolist() == [0.0, 7.0, 14.0, 21.0, 28.0, 35.0]
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,36 @@ def test_numbers_that_the_form_does_not_have_keep_theirs(form: str) -> None:
     np.testing.assert_array_equal(constant.numpy(), weights)
 
 
+def test_weights_inside_of_branches_are_stored_too(tmp_path: Path) -> None:
+    """And computed with as rounded, whichever branch runs."""
+    random = np.random.default_rng(2)
+    branches = {}
+    for name in ("then", "else"):
+        weights = random.standard_normal((32, 16)).astype(np.float32)
+        body = helper.make_graph(
+            [helper.make_node("MatMul", ["x", f"w_{name}"], [f"y_{name}"], name=f"product_{name}")],
+            name,
+            [],
+            [helper.make_tensor_value_info(f"y_{name}", TensorProto.FLOAT, ["n", 16])],
+            [numpy_helper.from_array(weights, f"w_{name}")],
+        )
+        branches[name] = (weights, body)
+    node = helper.make_node("If", ["c"], ["y"], then_branch=branches["then"][1], else_branch=branches["else"][1])
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 32]),
+        helper.make_tensor_value_info("c", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16]),
+    ]
+    graph = helper.make_graph([node], "branches", ends[:2], ends[2:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    store_model(model, tmp_path / "model.mace", weights="float16")
+    assert len(load_model(tmp_path / "model.mace").computed) == 2
+    with Session(tmp_path / "model.mace", devices=["cpu"]) as session:
+        for name, chosen in (("then", True), ("else", False)):
+            found = session.run({"x": np.eye(32, dtype=np.float32), "c": np.array(chosen)})["y"]
+            np.testing.assert_array_equal(found, branches[name][0].astype(np.float16).astype(np.float32))
+
+
 def test_small_and_shared_weights_keep_their_form() -> None:
     graph = load_model(product(np.ones((8, 8), np.float32)))
     assert store_weights_as(graph, "float16") == {}
