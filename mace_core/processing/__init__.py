@@ -11,6 +11,7 @@ from mace_core.processing.describe import parse_step
 from mace_core.processing.merge import Processed, with_steps
 from mace_core.processing.pictures import Picture
 from mace_core.processing.results import Boxes, Classes, Softmax, Text
+from mace_core.processing.sound import Sound
 from mace_core.processing.step import OnnxStep, Step
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Picture",
     "Processed",
     "Softmax",
+    "Sound",
     "Step",
     "Text",
     "parse_step",

@@ -11,6 +11,7 @@ from typing import Any
 from mace_core.errors import UsageError
 from mace_core.processing.pictures import Picture
 from mace_core.processing.results import Boxes, Classes, Softmax, Text
+from mace_core.processing.sound import Sound
 from mace_core.processing.step import OnnxStep, Step
 
 
@@ -53,6 +54,16 @@ _STEPS: dict[str, tuple[type[Step], dict[str, tuple[str, Read]]]] = {
             "input": ("port", str),
         },
     ),
+    "sound": (
+        Sound,
+        {
+            **{name: (name, int) for name in ("mels", "rate", "frame", "hop", "fft", "power")},
+            **{name: (name, _number) for name in ("low", "high", "floor", "mean", "factor")},
+            **{name: (name, str) for name in ("window", "scale", "log")},
+            "int16": ("int16", _flag),
+            "input": ("port", str),
+        },
+    ),
     "softmax": (Softmax, {"axis": ("axis", int), "output": ("port", str)}),
     "classes": (
         Classes,
@@ -76,7 +87,8 @@ _STEPS: dict[str, tuple[type[Step], dict[str, tuple[str, Read]]]] = {
         },
     ),
 }
-_BEFORE = ("picture",)
+_BEFORE = ("picture", "sound")
+_NEEDS = {"boxes": "scores=OUTPUT, with a score for each class", "sound": "mels=N, of the model"}
 
 
 def parse_step(text: str, *, is_before: bool) -> Step:
@@ -101,7 +113,7 @@ def parse_step(text: str, *, is_before: bool) -> Step:
     try:
         return kind(**_options(option, text, given, takes))
     except TypeError:
-        raise UsageError(f"{option} '{text}': boxes need scores=OUTPUT, with a score for each class") from None
+        raise UsageError(f"{option} '{text}': {name} needs {_NEEDS.get(name, 'more')}") from None
 
 
 def _options(option: str, text: str, given: list[str], takes: dict[str, tuple[str, Read]]) -> dict[str, Any]:

@@ -236,7 +236,7 @@ def test_what_an_accelerator_compiled_serves_pictures_of_any_size(tmp_path: Path
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("pictures", "'pictures' is none of picture, and no .onnx file"),
+        ("pictures", "'pictures' is none of picture, sound, and no .onnx file"),
         ("picture size=3", "size=3 means nothing"),
         ("picture sise=3x3", "'sise' is none of size"),
         ("picture mean=nan", "mean=nan means nothing"),
