@@ -434,6 +434,11 @@ class Binding:
 
     def _advance(self, results: Sequence[RuntimeValue]) -> None:
         """Take over what a run computed."""
+        if all(map(BoundState.is_replaced, self._states, results)):
+            for state, result in zip(self._states, results, strict=True):
+                state.value = result
+            self.in_place = frozenset()
+            return
         pairs = list(zip(self._states, results, strict=True))
         for state, result in pairs:
             state.check(result, self._label)

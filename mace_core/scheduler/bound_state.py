@@ -86,6 +86,19 @@ class BoundState:
         longer = [axis for axis, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
         return longer[0] if len(longer) == 1 and after[longer[0]] > before[longer[0]] else None
 
+    def is_replaced(self, result: RuntimeValue) -> bool:
+        """Whether a result takes the value's place and nothing else changes: state that keeps its shape."""
+        value = self.value
+        return (
+            type(result) is np.ndarray
+            and value is not None
+            and not self.may_grow
+            and self.axis is None
+            and self.room is None
+            and result.shape == value.shape
+            and result.dtype == value.dtype
+        )
+
     def is_in_place(self, result: RuntimeValue) -> bool:
         """Whether a result is the value, longer, in the same memory."""
         return type(result) is GrowingArray and self.room is not None and result.room is self.room
