@@ -32,7 +32,8 @@ class CpuProvider(ExecutionProvider):
     options: ClassVar[Mapping[str, str]] = {
         "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
         "affinity": "none (default), big or little: keep the threads to the fast or to the efficient processors",
-        "features": "instruction set to generate for: host (default), avx512vnni, avx512, avxvnni, avx2, … baseline",
+        "features": "instruction set to generate for: host (default), avx512vnni, avx512, avxvnni, avx2, … baseline, "
+        "on aarch64 armv8.6, armv8.2, i8mm, dotprod, fp16, baseline",
         "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
         "integers": "whether quantized models are computed in integers where they can be: true (default) or false",
         "target": "compile for this processor, to be written into a library (mace compile --target)",

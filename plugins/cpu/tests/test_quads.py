@@ -170,7 +170,7 @@ def test_products_are_exact_on_aarch64(target: Target, processor: str, left: str
 
 
 def test_a_processor_without_any_unit_has_code() -> None:
-    target = foreign_target("aarch64")
+    target = make_target("riscv64-unknown-linux-gnu", "generic-rv64", frozenset(), "+m,+a,+f,+d,+c")
     assert QuadUnit.of(target) is QuadUnit.LANES
     source = product_kernel(2, 1, True, 1)
     assert len(compile_object(source.build(target), source.symbol, target)) > 500

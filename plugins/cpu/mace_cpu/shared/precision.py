@@ -122,7 +122,8 @@ def choose_byte_tiles(features: str | None, target: Target) -> QuadUnit | None:
     _, wanted = _split(features)
     has_unit = target.features >= _BYTE_TILES and target.vector_bits >= 512 and _tiles_permitted()
     if wanted is None:
-        return QuadUnit.AMX if has_unit else None
+        has_pairs = target.architecture == "aarch64" and target.features >= _PAIRED_ROWS
+        return QuadUnit.AMX if has_unit else QuadUnit.MMLA if has_pairs else None
     if wanted not in _BYTE_UNITS:
         known = ", ".join(f"+{_BYTE_PREFIX}{name}" for name in _BYTE_UNITS)
         raise UsageError(f"the cpu option 'features' names '+{_BYTE_PREFIX}{wanted}', which is none of {known}")
@@ -137,6 +138,7 @@ def choose_byte_tiles(features: str | None, target: Target) -> QuadUnit | None:
 
 _BYTE_PREFIX = "int8-"
 _BYTE_TILES = frozenset({"amx-tile", "amx-int8"})
+_PAIRED_ROWS = frozenset({"dotprod", "i8mm"})
 _BYTE_UNITS = {"vectors": None, "amx": QuadUnit.AMX, "amx-emulated": QuadUnit.AMX_EMULATED}
 
 

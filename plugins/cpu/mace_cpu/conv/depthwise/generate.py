@@ -6,6 +6,7 @@ kernel row and multiplied with all weights that meet it; pixels beyond a border 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -17,6 +18,9 @@ from mace_cpu.shared.codegen.body import Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.tile import Tile
+
+HOISTED_TAPS = 3
+"""A kernel of 3 x 3 leaves registers for sums where there are 32."""
 
 POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.PAIR_OUTPUT, Arg.SUMS)
 
@@ -34,33 +38,69 @@ def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Ta
     tile = Tile(body, variant.pixels, 1)
     row_floats = body.mul(words[Arg.IN_WIDTH], variant.block)
     total = body.variable(body.vector) if variant.sums else None
+    line = variant.taps * variant.block
+    hoists = body.takes_lanes and variant.taps == HOISTED_TAPS and variant.dilation == 1
     with body.loop(body.begin, body.end) as unit:
         row = _row(body, variant, words, unit, row_floats)
         if total is not None:
             body.b.store(body.zero(), total)
-        with body.loop(0, words[Arg.OUT_WIDTH], variant.pixels) as wanted:
-            # the last tile of a row is moved back, so that no tile is incomplete; some pixels are computed twice
-            pixel = body.minimum(wanted, body.sub(words[Arg.OUT_WIDTH], constant(variant.pixels)))
-            left = body.sub(body.mul(pixel, variant.stride), words[Arg.PAD_LEFT])
-            tile.start([row.bias])
-            outside = body.b.or_(
-                body.less(left, 0),
-                body.b.icmp_signed(">", body.add(left, variant.span), words[Arg.IN_WIDTH]),
-            )
-            with body.b.if_else(outside) as (then, otherwise):
-                for branch, border in ((then, zeros), (otherwise, None)):
-                    with branch, body.loop(row.first, row.last) as kernel_row:
-                        line = body.add(row.top, body.mul(kernel_row, words[Arg.ROW_DILATION]))
-                        at = body.add(body.mul(line, row_floats), body.mul(left, variant.block))
-                        source = body.floats(row.image, at)
-                        row_weights = body.floats(row.weights, body.mul(kernel_row, variant.taps * variant.block))
-                        _accumulate(body, variant, tile, source, row_weights, left, words[Arg.IN_WIDTH], border)
-            place = _place(body, variant, words, row, pixel)
-            _finish(body, variant, tile, epilogue, place, row.channel_at, total, body.sub(wanted, pixel))
+        tiles = functools.partial(_tiles, body, variant, words, tile, epilogue, zeros, row_floats, row, total)
+        if not hoists:
+            tiles(None)
+        else:
+            whole = body.b.icmp_signed("==", body.sub(row.last, row.first), constant(HOISTED_TAPS))
+            same = body.b.icmp_signed("==", words[Arg.KERNEL_ROWS], constant(HOISTED_TAPS))
+            with body.b.if_else(body.b.and_(whole, same)) as (then, otherwise):
+                with then:
+                    tiles([_taps(body, variant, body.floats(row.weights, k * line)) for k in range(HOISTED_TAPS)])
+                with otherwise:
+                    tiles(None)
         if total is not None:
             sum_at = body.floats(words[Arg.SUMS], body.mul(unit, variant.block))
             body.store(body.b.load(total, typ=body.vector), sum_at)
     return body.text()
+
+
+def _tiles(
+    body: Body,
+    variant: Variant,
+    words: dict[Arg, ir.Value],
+    tile: Tile,
+    epilogue: EpilogueCode,
+    zeros: ir.Value,
+    row_floats: ir.Value,
+    row: _Row,
+    total: ir.Value | None,
+    hoisted: list[list[ir.Value]] | None,
+) -> None:
+    """The tiles of one row of the result; ``hoisted``: the weights of all kernel rows, which stay in registers."""
+    with body.loop(0, words[Arg.OUT_WIDTH], variant.pixels) as wanted:
+        # the last tile of a row is moved back, so that no tile is incomplete; some pixels are computed twice
+        pixel = body.minimum(wanted, body.sub(words[Arg.OUT_WIDTH], constant(variant.pixels)))
+        left = body.sub(body.mul(pixel, variant.stride), words[Arg.PAD_LEFT])
+        tile.start([row.bias])
+        outside = body.b.or_(
+            body.less(left, 0),
+            body.b.icmp_signed(">", body.add(left, variant.span), words[Arg.IN_WIDTH]),
+        )
+
+        def kernel_row(number: ir.Value, taps: list[ir.Value], border: ir.Value | None) -> None:
+            line = body.add(row.top, body.mul(number, words[Arg.ROW_DILATION]))
+            at = body.add(body.mul(line, row_floats), body.mul(left, variant.block))
+            _accumulate(body, variant, tile, body.floats(row.image, at), taps, left, words[Arg.IN_WIDTH], border)
+
+        with body.b.if_else(outside) as (then, otherwise):
+            for branch, border in ((then, zeros), (otherwise, None)):
+                with branch:
+                    if hoisted is not None and border is None:
+                        for k, taps in enumerate(hoisted):
+                            kernel_row(constant(k), taps, None)
+                        continue
+                    with body.loop(row.first, row.last) as number:
+                        of_row = body.floats(row.weights, body.mul(number, variant.taps * variant.block))
+                        kernel_row(number, _taps(body, variant, of_row), border)
+        place = _place(body, variant, words, row, pixel)
+        _finish(body, variant, tile, epilogue, place, row.channel_at, total, body.sub(wanted, pixel))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +160,22 @@ def _kernel_row_reaching(body: Body, words: dict[Arg, ir.Value], distance: ir.Va
     return body.b.udiv(body.sub(body.add(positive, dilation), constant(1)), dilation)
 
 
+def _taps(body: Body, variant: Variant, weights: ir.Value) -> list[ir.Value]:
+    """The weights of one kernel row."""
+    return [body.load(body.floats(weights, t * variant.block)) for t in range(variant.taps)]
+
+
 def _accumulate(
     body: Body,
     variant: Variant,
     tile: Tile,
     source: ir.Value,
-    weights: ir.Value,
+    taps: list[ir.Value],
     left: ir.Value,
     width: ir.Value,
     zeros: ir.Value | None,
 ) -> None:
-    """One kernel row; with ``zeros`` given, pixels outside [0, width) are read from there."""
-    taps = [body.load(body.floats(weights, t * variant.block)) for t in range(variant.taps)]
+    """One kernel row of weights ``taps``; with ``zeros`` given, pixels outside [0, width) are read from there."""
     for distance, meetings in variant.meetings().items():
         at = body.floats(source, distance * variant.block)
         if zeros is not None:

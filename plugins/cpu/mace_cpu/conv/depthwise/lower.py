@@ -12,6 +12,7 @@ from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
+from mace_core.native.target import Target
 from mace_core.symbolic import hint
 from mace_cpu.conv.depthwise.arguments import Arg, Variant
 from mace_cpu.conv.direct.lower import Floats
@@ -31,7 +32,16 @@ WIDEST_KERNEL = 32
 TILE_PIXELS = {512: 14, 256: 7, 128: 4}
 """Accumulators per tile, by vector width."""
 
+LANE_PIXELS, HOISTED_TAPS = 7, 3
+
 SCALAR_WORK_PER_MAC = 1 / 4
+
+
+def _most_pixels(target: Target, taps: int) -> int:
+    """The widest tile: wider where there are many registers, but not enough for all weights of the kernel."""
+    if target.architecture == "aarch64" and taps > HOISTED_TAPS:
+        return LANE_PIXELS
+    return TILE_PIXELS[target.vector_bits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +100,7 @@ def emit_depthwise(
     if shape.image[1] == 1 and shape.output[1] == 1 and shape.kernel[1] == 1 and hint(shape.output[0]) > 1:
         shape = _turned(shape)
     blocks = -(-shape.out_channels // block)
-    pixels = fitting_rows(shape.output[1], TILE_PIXELS[program.settings.target.vector_bits], 1)
+    pixels = fitting_rows(shape.output[1], _most_pixels(program.settings.target, shape.kernel[1]), 1)
     pair_form = (from_pairs, result.stores, program.settings.bfloat16 if result.pairs is not None else None)
     tile = (pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1])
     kernel = depthwise_kernel(tile, epilogue, row_sums, pair_form)

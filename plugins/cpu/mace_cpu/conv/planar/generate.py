@@ -18,13 +18,17 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.conv.planar.arguments import Arg, Variant
-from mace_cpu.shared.codegen.body import CACHE_LINE_FLOATS, I8, I32, Body, constant
+from mace_cpu.shared.codegen.body import CACHE_LINE_FLOATS, I8, I32, LANES_TOGETHER, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.tile import CHEAP, Tile
 
 POINTERS = (Arg.INPUT, Arg.WEIGHTS, Arg.BIAS, Arg.OUTPUT, Arg.SCRATCH)
 
+LATENCY_SLOTS = 8
+"""Multiplications under way at a time: two units, and four cycles until one of them has its result."""
+
+MOST_COPIES = 4
 MOST_SHUFFLED_STRIDE = 4
 """Pixels further apart are loaded one by one."""
 
@@ -70,7 +74,11 @@ class _Emitter:
         self.interleaved = max(variant.phases, 1)
         self.rows = variant.channels * self.interleaved
         self.pixels = variant.vectors * variant.lanes
-        self.tile = Tile(body, self.rows, variant.vectors)
+        # few sums are computed several times over, each from other taps, so that none waits for the one before
+        self.copies = 1
+        if body.takes_lanes:
+            self.copies = min(max(LATENCY_SLOTS // (self.rows * variant.vectors), 1), MOST_COPIES)
+        self.tile = Tile(body, self.rows * self.copies, variant.vectors)
         self.spilled = body.memory(ir.ArrayType(body.vector, self.rows * variant.vectors))
         self.edge = body.memory(body.vector)
         words = self.words
@@ -172,7 +180,8 @@ class _Emitter:
             body.sub(words[Arg.GROUP_CHANNELS], constant(self.variant.channels)),
         )
         bias = body.floats(words[Arg.BIAS], channel_at)
-        tile.start_rows([body.splat(body.load_scalar(body.floats(bias, r))) for r in range(self.rows)])
+        starts = [body.splat(body.load_scalar(body.floats(bias, r))) for r in range(self.rows)]
+        tile.start_rows(starts + [body.zero()] * (tile.rows - self.rows))
         weights = body.floats(
             words[Arg.WEIGHTS],
             body.add(body.mul(number, self.tile_weights), body.mul(here.first_kernel_row, self.row_weights)),
@@ -184,10 +193,29 @@ class _Emitter:
             with body.loop(0, here.kernel_rows) as kernel_row:
                 from_row = body.floats(from_channel, body.mul(kernel_row, source.kernel_row))
                 of_row = body.floats(of_channel, body.mul(kernel_row, self.row_weights))
-                with body.loop(0, words[Arg.KERNEL_COLUMNS]) as column:
-                    at = body.floats(from_row, body.mul(column, words[Arg.COLUMN_DILATION]))
-                    self._step(at, body.floats(of_row, body.mul(column, self.rows)))
+                self._columns(from_row, of_row)
+        for row in range(self.rows, tile.rows):
+            for v in range(self.variant.vectors):
+                first_one = row % self.rows
+                tile.put(first_one, v, body.b.fadd(tile.cell(first_one, v), tile.cell(row, v)))
         self._finish(here, pixel, first, channel_at)
+
+    def _columns(self, from_row: ir.Value, of_row: ir.Value) -> None:
+        """The taps of a row of the kernel."""
+        body, words = self.body, self.words
+
+        def step(column: ir.Value, copy: int) -> None:
+            at = body.floats(from_row, body.mul(column, words[Arg.COLUMN_DILATION]))
+            self._step(at, body.floats(of_row, body.mul(column, self.rows)), copy)
+
+        count, whole = words[Arg.KERNEL_COLUMNS], constant(0)
+        if self.copies > 1:
+            whole = body.b.and_(count, constant(-self.copies))
+            with body.loop(0, whole, self.copies) as column:
+                for copy in range(self.copies):
+                    step(body.add(column, copy), copy)
+        with body.loop(whole, count) as column:
+            step(column, 0)
 
     def _fetch_ahead(self, window: ir.Value) -> None:
         """Ask for input that a later tile starts to read: there are more planes than the memory's own guesses cover."""
@@ -197,14 +225,19 @@ class _Emitter:
             for x in range(0, self.pixels * self.variant.stride, CACHE_LINE_FLOATS):
                 body.prefetch(body.floats(start, x))
 
-    def _step(self, pixels: ir.Value, weights: ir.Value) -> None:
+    def _step(self, pixels: ir.Value, weights: ir.Value, copy: int) -> None:
         body, variant = self.body, self.variant
+        first = copy * self.rows
         step = variant.lanes * variant.stride
         vectors = [self._strided(body.floats(pixels, v * step)) for v in range(variant.vectors)]
+        factors = []
+        if body.takes_lanes and self.rows % LANES_TOGETHER == 0:
+            factors = [body.load_factors(body.floats(weights, r)) for r in range(0, self.rows, LANES_TOGETHER)]
         for r in range(self.rows):
-            factor = body.splat(body.load_scalar(body.floats(weights, r)))
+            factor = factors[r // LANES_TOGETHER] if factors else body.load_scalar(body.floats(weights, r))
+            factor = body.lane(factor, r % LANES_TOGETHER) if factors else body.splat(factor)
             for v, vector in enumerate(vectors):
-                self.tile.accumulate(r, v, factor, vector)
+                self.tile.accumulate(first + r, v, factor, vector)
 
     def _strided(self, at: ir.Value) -> ir.Value:
         """Every ``stride``-th float from ``at``."""

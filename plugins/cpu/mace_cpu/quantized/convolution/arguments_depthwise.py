@@ -59,8 +59,11 @@ class Variant:
 
     @property
     def interleaved(self) -> bool:
-        """Whether sums are requantized in the order in which they come from interleaved bytes."""
-        return self.unit is not None and self.spec.is_quantized and self.spec.floats is None
+        """Whether sums are requantized in the order in which they come from interleaved bytes.
+
+        From the short vectors of aarch64 they come in order.
+        """
+        return self.unit not in (None, QuadUnit.DOT) and self.spec.is_quantized and self.spec.floats is None
 
     @property
     def vectors(self) -> int:

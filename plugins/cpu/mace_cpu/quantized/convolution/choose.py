@@ -18,8 +18,27 @@ MANY_REGISTERS = (
 )
 """Tiles (pixels, vectors of channels) that stay in 32 registers: few, so that layers share kernels."""
 
+LANE_TILES = (
+    *((rows, 4) for rows in (5, 4, 2, 1)),
+    *((rows, 3) for rows in (7, 6, 4, 1)),
+    *((rows, 2) for rows in (9, 8, 7, 4, 2, 1)),
+    *((rows, 1) for rows in (14, 7, 4, 1)),
+)
+"""Tiles for 32 registers where each row has one for quads that are loaded several at once."""
+
 FEW_REGISTERS = ((4, 2), (2, 2), (1, 2), (8, 1), (4, 1), (1, 1))
 """Tiles for 16 registers."""
+
+LONG_TILES = (*((rows, 2) for rows in (4, 2, 1)), *((rows, 1) for rows in (10, 8, 4, 2, 1)))
+"""Tiles for 32 registers where a vector of sums takes two."""
+
+PAIRED_TILES = (
+    *((rows, 4) for rows in (4, 2)),
+    (6, 3),
+    *((rows, 2) for rows in (8, 6, 4, 2)),
+    *((rows, 1) for rows in (8, 4, 2)),
+)
+"""Tiles whose rows are multiplied two at a time."""
 
 MATRIX_TILES = ((32, 2), (16, 2), (32, 1), (16, 1))
 """Tiles in the registers of AMX: its sums take one of them for 16 pixels x 16 channels."""
@@ -27,8 +46,18 @@ MATRIX_TILES = ((32, 2), (16, 2), (32, 1), (16, 1))
 LATENCY = 5
 """Steps that a processor has to have under way."""
 
-COST_PER_QUADS = {QuadUnit.VNNI: 0.5, QuadUnit.DOT: 0.5, QuadUnit.WORDS: 2.2, QuadUnit.LANES: 6.0}
+COST_PER_QUADS = {
+    QuadUnit.VNNI: 0.5,
+    QuadUnit.DOT: 0.5,
+    QuadUnit.MMLA: 0.27,
+    QuadUnit.WORDS: 2.2,
+    QuadUnit.LONG: 2.0,
+    QuadUnit.LANES: 6.0,
+}
 """Cycles for a vector of quads."""
+
+_LOADS_PER_ROW = {QuadUnit.DOT: 0.25, QuadUnit.MMLA: 0.5}
+"""Loads of the left operand per row and quad where several quads are loaded at once, and brought together."""
 
 MATRIX_CYCLES, MATRIX_LATENCY = 16.0, 52.0
 """For a multiplication of two tile registers, and until its sums can be added to.
@@ -141,7 +170,9 @@ def tile_cost(
         finishing = FINISHING + 1.0  # sums come through memory
     else:
         together = vectors + extra
-        step = max(rows * together * COST_PER_QUADS[unit], rows + together, LATENCY) + 0.5
+        loads = _LOADS_PER_ROW.get(unit, 1.0) * rows + together
+        latency = LATENCY if unit is not QuadUnit.MMLA else LATENCY / 2  # of two quads
+        step = max(rows * together * COST_PER_QUADS[unit], loads, latency) + 0.5
         finishing = FINISHING
     one = steps * step + rows * vectors * finishing + 4 * rows
     return -(-pixels // tile[0]) * -(-channels // (vectors * lanes)) * one
@@ -150,6 +181,12 @@ def tile_cost(
 def _allowed(target: Target, unit: QuadUnit) -> tuple[tuple[int, int], ...]:
     if unit.has_tiles:
         return MATRIX_TILES
+    if unit is QuadUnit.DOT:
+        return LANE_TILES
+    if unit is QuadUnit.MMLA:
+        return PAIRED_TILES
+    if unit is QuadUnit.LONG:
+        return LONG_TILES
     return MANY_REGISTERS if has_many_registers(target) else FEW_REGISTERS
 
 

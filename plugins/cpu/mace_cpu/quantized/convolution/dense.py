@@ -30,7 +30,7 @@ from mace_cpu.shared.epilogue.requantize import Following, Requantization
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.quads import QUAD, QUADS_PER_TILE, QuadUnit
+from mace_cpu.shared.quads import EIGHT, QUAD, QuadUnit
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.kept_bytes import KeptBytes
 
@@ -188,12 +188,13 @@ def emit_dense(
         isinstance(zero, Opened),
     )
     array, way = key
+    size = EIGHT if unit is QuadUnit.MMLA else QUAD
 
     def pack() -> npt.NDArray[Any]:
         of_shape = packed_bytes.reshape(shape.out_channels, shape.group_in, *shape.kernel)
         if kept is not None:
             return pack_kept(of_shape, shape.groups, columns, kept, merged=reading.merged)
-        return pack_dense(of_shape, shape.groups, columns, merged=reading.merged, ones=ones * lanes)
+        return pack_dense(of_shape, shape.groups, columns, merged=reading.merged, ones=ones * lanes, size=size)
 
     tiles = -(-shape.group_out // columns)
     extent = shape.batch * shape.groups * division.bands * division.parts
@@ -219,7 +220,7 @@ def emit_dense(
     words: Words = {
         Arg.INPUT: program.values.read(x, layout),
         Arg.WEIGHTS: program.constants.packed(
-            array, (*way, shape.groups, columns, reading.merged, shape.kernel, kept is not None), pack
+            array, (*way, shape.groups, columns, reading.merged, shape.kernel, kept is not None, size), pack
         ),
         Arg.BIAS: starts,
         Arg.LOW_BIAS: low_starts,
@@ -253,7 +254,7 @@ def _sparse(
     """What multiplies only the weights that are kept, where that takes less than ``limit``; else what is given."""
     machine = program.settings.target
     vectors, as_read = QuadUnit.of(machine), reading
-    if unit.has_tiles:
+    if unit is not vectors:
         as_read = reading_of(geometry, given.changes(vectors), as_it_is=not reading.linear)
     shape = as_read.shape
     found = choose_sparse_tile(
@@ -278,7 +279,7 @@ def _unit_and_reading(
     if tiles is None or given.ones:
         return unit, reading
     plain = reading_of(geometry, given.changes(tiles), as_it_is=as_it_is)
-    if plain.run % (QUAD * QUADS_PER_TILE):
+    if plain.run % (QUAD * tiles.together):
         return unit, reading
     pixels, channels = hint(math.prod(plain.shape.output)), plain.shape.group_out
 

@@ -85,9 +85,9 @@ def emit_depthwise(
 ) -> None:
     """As `emit_dense`, for as many groups as channels."""
     machine = program.settings.target
-    unit = depthwise_unit(machine)
     dtype = program.facts.dtype(x)
     is_signed, is_wide = dtype.name.startswith("INT"), dtype in WORDS
+    unit = depthwise_unit(machine, is_wide=is_wide)
     if is_wide:
         offset = 0 if unit is None or is_signed else -WORD_SIGN
     else:
@@ -153,9 +153,12 @@ def _pixels(shape: Geometry) -> int:
     return min(NARROW, width)
 
 
-def depthwise_unit(target: Target) -> QuadUnit | None:
-    """What multiplies quads in the depthwise kernel: only x86-64 interleaves bytes fast enough for it to pay."""
-    return QuadUnit.of(target) if target.architecture == "x86_64" else None
+def depthwise_unit(target: Target, *, is_wide: bool) -> QuadUnit | None:
+    """What multiplies quads in the depthwise kernel, or pairs of words; None: numbers are widened and multiplied."""
+    unit = QuadUnit.of(target)
+    if target.architecture == "x86_64" or (unit is QuadUnit.DOT and not is_wide):
+        return unit
+    return None
 
 
 def pack_depthwise(weights: Bytes, block: int, vectors: int, *, folded: bool) -> npt.NDArray[Any]:

@@ -186,10 +186,17 @@ class _Emitter:
         b = self.body.b
         widen = b.sext if self.variant.is_signed else b.zext
         for k, row in enumerate(pixels):
-            parts = [widen(self._part(row, v), self.ints) for v in range(self.vectors)]
+            if not self.variant.is_wide:
+                # words once for all taps: there are instructions that multiply words into int32
+                words = ir.VectorType(I16, row.type.count)
+                parts = [b.sext(self._part(widen(row, words), v), self.ints) for v in range(self.vectors)]
+            else:
+                parts = [widen(self._part(row, v), self.ints) for v in range(self.vectors)]
             for pixel, tap in meetings:
                 at = self._at(block.weights, constant((tap * self.variant.rows + k) * self.numbers.count))
                 weights = b.load(at, typ=ir.VectorType(I8, self.numbers.count), align=1)
+                if not self.variant.is_wide:
+                    weights = b.sext(weights, ir.VectorType(I16, self.numbers.count))
                 for v in range(self.vectors):
                     product = b.mul(parts[v], b.sext(self._part(weights, v), self.ints))
                     cell = self.cells[pixel][v]

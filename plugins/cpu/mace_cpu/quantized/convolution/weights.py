@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_cpu.conv.geometry import Geometry
-from mace_cpu.shared.quads import SIGN, aligned_bytes, pack_quads
+from mace_cpu.shared.quads import QUAD, SIGN, aligned_bytes, pack_quads
 
 DEEPEST = 1 << 15
 """Products of bytes that int32 holds the sum of, with room for a bias."""
@@ -75,13 +75,14 @@ def joined_groups(geometry: Geometry, weights: Bytes, lanes: int) -> tuple[Geome
     return joined, whole.reshape(geometry.out_channels, times * geometry.group_in, *geometry.kernel)
 
 
-def pack_dense(weights: Bytes, groups: int, columns: int, *, merged: bool, ones: int = 0) -> Bytes:
+def pack_dense(weights: Bytes, groups: int, columns: int, *, merged: bool, ones: int = 0, size: int = QUAD) -> Bytes:
     """(O, C / groups, kh, kw) as [group][channel tile][kernel row][tap][quad][column][4].
 
     Args:
         columns: of a tile, without the ``ones``.
         merged: all taps of a kernel row are one run.
         ones: so many columns that sum the input up follow those of each tile.
+        size: as for `pack_quads`.
     """
     out_channels, group_in, rows, taps = weights.shape
     grouped = weights.reshape(groups, out_channels // groups, group_in, rows, taps).transpose(0, 3, 4, 2, 1)
@@ -96,7 +97,7 @@ def pack_dense(weights: Bytes, groups: int, columns: int, *, merged: bool, ones:
             part = grouped[..., tile * columns : (tile + 1) * columns]
             full[..., tile, : part.shape[-1]] = part
         grouped, columns = full.reshape(*outer, -1), columns + ones
-    packed = pack_quads(np.ascontiguousarray(grouped), columns)  # [group][row][tap][tile][quad][column][4]
+    packed = pack_quads(np.ascontiguousarray(grouped), columns, size=size)  # [group][row][tap][tile][quad][column][4]
     ordered = packed.transpose(0, 3, 1, 2, 4, 5, 6)
     target = aligned_bytes(ordered.shape)
     target[...] = ordered

@@ -91,7 +91,7 @@ def _multiplies_bytes(program: Program, rows: int) -> bool:
     """Whether rounded rows are multiplied as bytes: that is faster, but for many rows where bytes must be widened."""
     target = program.settings.target
     unit = QuadUnit.of(target)
-    if unit is QuadUnit.LANES:
+    if unit in (QuadUnit.LANES, QuadUnit.LONG):
         return False
     return unit is not QuadUnit.WORDS or target.vector_bits == SMALLEST_VECTOR_BITS or hint(rows) <= FEW_ROWS
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mace_core.native.target import Target
-from mace_core.symbolic import ceiling, hint
+from mace_core.symbolic import ceiling, hint, is_symbolic
 from mace_cpu.matmul.product import Product
 from mace_cpu.quantized.convolution.choose import tile_cost
 from mace_cpu.shared.parts.facts import Settings
-from mace_cpu.shared.quads import QUAD, QUADS_PER_TILE, QuadUnit
+from mace_cpu.shared.quads import EIGHT, QUAD, QUADS_PER_TILE, QuadUnit
 from mace_cpu.shared.tiles.choose import fitting_matrix_rows, fitting_rows, has_many_registers
 
 MATRIX_VECTORS = 2
@@ -43,11 +43,19 @@ class Panels:
         if self.unit.has_tiles:
             return fitting_matrix_rows(rows)
         most = 6 if self.vectors == 4 or has_many_registers(target) else 4
+        if self.unit is QuadUnit.DOT:
+            most = 5  # a register more for each row
+        if self.unit in (QuadUnit.MMLA, QuadUnit.LONG):
+            most = 4
         return fitting_rows(rows, most, self.vectors)
 
 
-def choose_panels(settings: Settings, product: Product) -> Panels:
-    """The panels of the unit that is expected to be the fastest for a product."""
+def choose_panels(settings: Settings, product: Product, *, is_known: bool = False) -> Panels:
+    """The panels of the unit that is expected to be the fastest for a product.
+
+    Args:
+        is_known: whether the right operand is packed now; that changes the unit, but no panel's width.
+    """
     target = settings.target
     lanes = max(target.vector_bits // 32, 4)
     unit = QuadUnit.of(target)
@@ -56,6 +64,11 @@ def choose_panels(settings: Settings, product: Product) -> Panels:
     found = Panels(unit, vectors, vectors * lanes)
     if settings.byte_tiles is None:
         return found
+    if settings.byte_tiles is QuadUnit.MMLA:
+        if is_symbolic(product.steps) or product.steps % EIGHT or not is_known:
+            return found
+        tiles = Panels(QuadUnit.MMLA, vectors, vectors * lanes, QuadUnit.MMLA.together)
+        return min(found, tiles, key=lambda panels: _cost(target, panels, product))
     vectors = 1 if hint(product.columns) <= lanes else MATRIX_VECTORS
     tiles = Panels(settings.byte_tiles, vectors, vectors * lanes, QUADS_PER_TILE)
     return min(found, tiles, key=lambda panels: _cost(target, panels, product))

@@ -32,7 +32,7 @@ from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.parts.steps import Word, Words
 from mace_cpu.shared.parts.views import Offsets
 from mace_cpu.shared.program.program import Program
-from mace_cpu.shared.quads import QUAD, SIGN, aligned_bytes, pack_quads, signed_weights
+from mace_cpu.shared.quads import EIGHT, QUAD, SIGN, QuadUnit, aligned_bytes, pack_quads, signed_weights
 from mace_cpu.shared.tiles.choose import segment_tiles
 from mace_cpu.shared.tiles.kept import has_many_zeros
 
@@ -102,7 +102,7 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
     is_signed = facts.dtype(factors.left) is DType.INT8
     right_shift = SIGN if facts.dtype(factors.right) is DType.UINT8 else 0
     columns = padded_columns(program, product)
-    panels = choose_panels(program.settings, product)
+    panels = choose_panels(program.settings, product, is_known=facts.constant_of(factors.right) is not None)
     panels = _sparse(program, product, factors, right_shift, panels) or panels
     kept = panels.kept if isinstance(panels, SparsePanels) else None
     picks = isinstance(panels, PickedPanels)
@@ -306,7 +306,9 @@ def _packed(signed: npt.NDArray[np.int8], panels: Panels) -> Array:
     elif isinstance(panels, PickedPanels):
         packed = pack_picked(signed, panels.width)
     else:
-        packed = pack_quads(signed, panels.width, panels.quads_together)
+        # eights are of two quads
+        size = EIGHT if panels.unit is QuadUnit.MMLA else QUAD
+        packed = pack_quads(signed, panels.width, panels.quads_together * QUAD // size, size)
     missing = -packed.nbytes % 4
     if not missing:
         return packed

@@ -14,6 +14,7 @@ from mace_cpu.shared.epilogue.generate_requantize import FloatLoads, RequantizeC
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.gathered import NARROWEST, PLACE_BYTES, Gathering
 from mace_cpu.shared.tiles.quad_matrix_tile import QuadMatrixTile, make_quad_tile
+from mace_cpu.shared.tiles.quad_tile import QuadTile
 
 TABLES = (Arg.LEFT_OFFSETS, Arg.LEFT_NUMBERS, Arg.RIGHT_NUMBERS)
 PER_COLUMN = (Arg.STARTS, Arg.COLUMN_ZEROS, Arg.SCALES, Arg.FLOAT_BIAS)
@@ -78,6 +79,7 @@ class _Product:
         if variant.window:
             rows = self._gathered(rows, number)
         if variant.picks:
+            assert isinstance(tile, QuadTile)
             run_byte_picks(tile, rows, right, quads)
         else:
             tile.run(rows, right, quads, variant.tail)

@@ -13,7 +13,7 @@ from mace_core.symbolic import hint, is_symbolic
 from mace_cpu.matmul.product import Product
 from mace_cpu.quantized.convolution.choose import tile_cost
 from mace_cpu.quantized.products.choose import Panels
-from mace_cpu.shared.quads import QUAD, aligned_bytes
+from mace_cpu.shared.quads import QUAD, QuadUnit, aligned_bytes
 from mace_cpu.shared.tiles.choose import fitting_rows, has_many_registers
 from mace_cpu.shared.tiles.kept_bytes import GATHER_CYCLES, KeptBytes, kept_bytes, window_bytes
 
@@ -53,7 +53,7 @@ def choose_sparse_panels(
         matrices: (any, steps, columns), signed, without zero points.
     """
     window = 0 if is_symbolic(product.steps) else window_bytes(target, product.steps)
-    if not window or dense.unit.has_tiles or is_symbolic(product.columns):
+    if not window or dense.unit is not QuadUnit.of(target) or is_symbolic(product.columns):
         return None
     found, least = None, _cost(target, dense, product, product.steps)
     for vectors in VECTORS:

@@ -10,7 +10,7 @@ from llvmlite import ir
 
 from mace_core.native.compiler import HAND_MADE
 from mace_core.native.poll_ir import Control
-from mace_cpu.shared.codegen.vector_basic import allow_features
+from mace_cpu.shared.codegen.vector_basic import allow_features, may_use_module
 
 I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 F32 = ir.FloatType()
@@ -19,6 +19,8 @@ VOID = ir.VoidType()
 
 FLOAT_BYTES = 4
 CACHE_LINE_FLOATS = 16
+LANES_TOGETHER = 4
+"""Factors in a vector of 128 bits."""
 
 
 def constant(value: int) -> ir.Constant:
@@ -36,6 +38,8 @@ class Body:
         b: the llvmlite builder, placed where code goes next.
         lanes: floats per vector.
         vector: the vector type ``<lanes x float>``.
+        takes_lanes: whether the target multiplies by one lane of a vector: then `LANES_TOGETHER` factors are loaded at
+            once, where otherwise each is loaded into all lanes.
     """
 
     def __init__(self, symbol: str, lanes: int, features: Iterable[str] = ()) -> None:
@@ -49,6 +53,7 @@ class Body:
         self.entry = self.function.append_basic_block("entry")
         self.b = ir.IRBuilder(self.entry)
         self.lanes = lanes
+        self.takes_lanes = may_use_module(self.module, "neon")
         self.vector = ir.VectorType(F32, lanes)
         self._no_unroll = self.module.add_metadata([self.module.add_metadata(["llvm.loop.unroll.disable"])])
 
@@ -130,6 +135,14 @@ class Body:
     def load(self, at: ir.Value) -> ir.Value:
         """A whole vector, aligned to floats only."""
         return self.b.load(at, typ=self.vector, align=FLOAT_BYTES)
+
+    def load_factors(self, at: ir.Value) -> ir.Value:
+        """`LANES_TOGETHER` floats, for `lane`."""
+        return self.b.load(at, typ=ir.VectorType(F32, LANES_TOGETHER), align=FLOAT_BYTES)
+
+    def lane(self, factors: ir.Value, number: int) -> ir.Value:
+        """One of the factors in every lane; no instruction of its own where the target `takes_lanes`."""
+        return self.shuffle(factors, ir.Constant(factors.type, ir.Undefined), [number] * self.lanes)
 
     def store(self, value: ir.Value, at: ir.Value) -> None:
         self.b.store(value, at, align=FLOAT_BYTES)

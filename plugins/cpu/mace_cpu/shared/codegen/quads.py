@@ -23,33 +23,60 @@ class QuadDot:
     """Accumulates products of quads in vectors of int32.
 
     Attributes:
-        vector: the type of an accumulator, and of a vector of quads: int32, ``body.lanes`` of them.
+        vector: the type of a vector of quads, and of sums: int32, ``body.lanes`` of them.
+        accumulator: the type of what sums are accumulated in: the same, or twice as many, of which two make a sum.
+        changes_left: whether the left operand's bytes are multiplied as other ones.
+        takes_lanes: whether one lane of the left operand can be multiplied with all of the right one.
     """
 
     def __init__(self, body: Body, unit: QuadUnit, *, left_is_signed: bool) -> None:
         self._body, self._unit, self._left_is_signed = body, unit, left_is_signed
-        self._changes_left = unit.left_offset(left_is_signed) != 0
+        self.changes_left = unit.left_offset(left_is_signed) != 0
+        self.takes_lanes = unit is QuadUnit.DOT
         self.vector = ir.VectorType(I32, body.lanes)
+        self.accumulator = ir.VectorType(I32, 2 * body.lanes) if unit is QuadUnit.LONG else self.vector
 
     def left(self, quad: ir.Value) -> Operand:
         """An int32 that holds four bytes, for all lanes; or a vector of such."""
-        b = self._body.b
         vector = quad if isinstance(quad.type, ir.VectorType) else self.splat(quad)
-        if self._changes_left:
-            vector = b.xor(vector, constant(self.vector, _SIGNS))
+        if self.changes_left:
+            vector = self.changed(vector)
         return self._widened(vector, self._left_is_signed)
+
+    def changed(self, quads: ir.Value) -> ir.Value:
+        """A vector of quads with the highest bit of each byte turned over."""
+        return self._body.b.xor(quads, constant(quads.type, _SIGNS))
 
     def right(self, vector: ir.Value) -> Operand:
         """A vector of quads of signed bytes."""
         return self._widened(vector, True)
 
+    def begin(self, sums: ir.Value) -> ir.Value:
+        """An accumulator that holds these sums."""
+        if self.accumulator is self.vector:
+            return sums
+        none, lanes = ir.Constant(self.vector, None), self._body.lanes
+        return self._body.shuffle(sums, none, [lane for i in range(lanes) for lane in (i, lanes)])
+
+    def sums(self, accumulator: ir.Value) -> ir.Value:
+        """The sums that an accumulator holds."""
+        if self.accumulator is self.vector:
+            return accumulator
+        halves = [list(range(start, 2 * self._body.lanes, 2)) for start in (0, 1)]
+        return self._body.b.add(*(self._body.shuffle(accumulator, accumulator, lanes) for lanes in halves))
+
     def add(self, total: ir.Value, left: Operand, right: Operand) -> ir.Value:
-        """``total`` plus the dot product of each pair of quads."""
+        """``total``, an accumulator or a vector of sums, plus the dot product of each pair of quads."""
         b, body = self._body.b, self._body
+        if self._unit is QuadUnit.LONG:
+            if total.type.count == self.vector.count:
+                return self.sums(self.add(self.begin(total), left, right))
+            return b.add(total, self._long_products(left[0], right[0]))
         if self._unit is QuadUnit.VNNI:
             return call(b, f"llvm.x86.avx512.vpdpbusd.{32 * body.lanes}", self.vector, [total, left[0], right[0]])
         if self._unit is QuadUnit.DOT:
-            quads = [b.bitcast(part, ir.VectorType(I8, QUAD * body.lanes)) for part in (left[0], right[0])]
+            # the last operand is the one of which the instruction takes a lane
+            quads = [b.bitcast(part, ir.VectorType(I8, QUAD * body.lanes)) for part in (right[0], left[0])]
             name = f"llvm.aarch64.neon.sdot.v{body.lanes}i32.v{QUAD * body.lanes}i8"
             return call(b, name, self.vector, [total, *quads])
         if self._unit is QuadUnit.WORDS:
@@ -59,6 +86,24 @@ class QuadDot:
         for one, other in zip(left, right, strict=True):
             total = b.add(total, b.mul(one, other))
         return total
+
+    def _long_products(self, left: ir.Value, right: ir.Value) -> ir.Value:
+        """The products of signed bytes, two added up in each lane; one of 16 bits has room for no more than itself."""
+        b, lanes = self._body.b, self._body.lanes
+        kind = ir.VectorType(I8, QUAD * lanes)
+        words = [b.sext(b.bitcast(part, kind), ir.VectorType(I16, QUAD * lanes)) for part in (left, right)]
+        products = b.mul(*words)
+        parts = []
+        for first in range(0, QUAD * lanes, 8):
+            eight = self._body.shuffle(products, products, list(range(first, first + 8)))
+            parts.append(call(b, "llvm.aarch64.neon.saddlp.v4i32.v8i16", ir.VectorType(I32, 4), [eight]))
+        if len(parts) == 1:
+            return parts[0]
+        found = parts
+        while len(found) > 1:
+            count = 2 * found[0].type.count
+            found = [self._body.shuffle(a, c, list(range(count))) for a, c in zip(found[::2], found[1::2], strict=True)]
+        return found[0]
 
     def splat(self, quad: ir.Value) -> ir.Value:
         """An int32 in all lanes."""

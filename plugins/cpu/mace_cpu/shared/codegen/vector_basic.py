@@ -167,7 +167,12 @@ def allow_features(module: ir.Module, features: Iterable[str]) -> None:
 
 def may_use(builder: ir.IRBuilder, feature: str) -> bool:
     """Whether code being generated may use an instruction set (see `allow_features`)."""
-    return feature in getattr(builder.module, "mace_features", ())
+    return may_use_module(builder.module, feature)
+
+
+def may_use_module(module: ir.Module, feature: str) -> bool:
+    """As `may_use`, of all code of a module."""
+    return feature in getattr(module, "mace_features", ())
 
 
 def any_lane(builder: ir.IRBuilder, mask: ir.Value) -> ir.Value:

@@ -36,9 +36,17 @@ def has_many_registers(target: Target) -> bool:
     return target.vector_bits >= 512 or target.architecture == "aarch64"
 
 
+def takes_lanes(target: Target) -> bool:
+    """Whether the target multiplies by one lane of a vector, so that factors are loaded several at once."""
+    return target.architecture == "aarch64"
+
+
 def most_rows(target: Target, block: int, blocks: int) -> int:
     """The tallest tile whose accumulators stay in registers."""
     vectors = blocks * block * 32 // target.vector_bits
+    if takes_lanes(target):
+        # a row needs a vector of factors beside its sums; three are left for columns, which LLVM loads two at a time
+        return min(max((32 - 3) // (vectors + 1), 1), ROW_CHOICES[-1])
     registers = 32 if has_many_registers(target) else 16
     # the row of columns, one broadcast factor, and without fused operations a product
     spare = vectors + (1 if target.vector_bits >= 256 else 2)

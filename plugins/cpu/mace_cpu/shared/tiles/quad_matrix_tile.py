@@ -26,6 +26,7 @@ from mace_cpu.shared.tiles.matrix_tile import (
     register_heights,
     sum_register,
 )
+from mace_cpu.shared.tiles.paired_tile import PairedTile
 from mace_cpu.shared.tiles.quad_tile import INT_BYTES, QuadTile
 from mace_cpu.shared.tiles.tile import FetchAhead
 
@@ -168,8 +169,10 @@ class QuadMatrixTile:
 
 def make_quad_tile(
     body: Body, rows: int, vectors: int, unit: QuadUnit, *, left_is_signed: bool
-) -> QuadTile | QuadMatrixTile:
+) -> QuadTile | QuadMatrixTile | PairedTile:
     """The tile of a unit; made in the entry block."""
+    if unit is QuadUnit.MMLA:
+        return PairedTile(body, rows, vectors, left_is_signed=left_is_signed)
     if unit.has_tiles:
         return QuadMatrixTile(body, rows, vectors, unit, left_is_signed=left_is_signed)
     return QuadTile(body, rows, vectors, unit, left_is_signed=left_is_signed)

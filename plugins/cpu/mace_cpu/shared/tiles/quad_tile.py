@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.body import I8, Body, constant
+from mace_cpu.shared.codegen.body import I8, I32, LANES_TOGETHER, Body, constant
 from mace_cpu.shared.codegen.quads import Operand, QuadDot, load_quad
 from mace_cpu.shared.quads import QUAD, QuadUnit
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
@@ -35,13 +35,13 @@ class QuadTile:
         self.rows, self.vectors = rows, vectors
         self.columns = vectors * body.lanes
         self.step_bytes = QUAD * self.columns
-        self._cells = [[body.variable(self.dot.vector) for _ in range(vectors)] for _ in range(rows)]
+        self._cells = [[body.variable(self.dot.accumulator) for _ in range(vectors)] for _ in range(rows)]
 
     def start(self, *initial: Sequence[ir.Value]) -> None:
         """Set every row to ``initial``: one vector of int32 per column vector; of several, each for an equal share."""
         for number, row in enumerate(self._cells):
             for cell, value in zip(row, initial[number * len(initial) // self.rows], strict=True):
-                self.body.b.store(value, cell)
+                self.body.b.store(self.dot.begin(value), cell)
 
     def settle(self) -> None:
         """Nothing is accumulated any more; accumulators in vectors need nothing done."""
@@ -51,19 +51,21 @@ class QuadTile:
 
     def cell(self, row: int, v: int) -> ir.Value:
         """The present value of one accumulator."""
-        return self.body.b.load(self._cells[row][v], typ=self.dot.vector)
+        return self.dot.sums(self.body.b.load(self._cells[row][v], typ=self.dot.accumulator))
 
     def put_aside(self, at: ir.Value) -> None:
-        """Store the accumulators as they are, row by row."""
+        """Store the sums, row by row."""
         for i, cell in enumerate(cell for row in self._cells for cell in row):
             place = self._bytes(at, i * INT_BYTES * self.body.lanes)
-            self.body.b.store(self.body.b.load(cell, typ=self.dot.vector), place, align=INT_BYTES)
+            sums = self.dot.sums(self.body.b.load(cell, typ=self.dot.accumulator))
+            self.body.b.store(sums, place, align=INT_BYTES)
 
     def take_up(self, at: ir.Value) -> None:
         """Go on from accumulators put aside."""
         for i, cell in enumerate(cell for row in self._cells for cell in row):
             place = self._bytes(at, i * INT_BYTES * self.body.lanes)
-            self.body.b.store(self.body.b.load(place, typ=self.dot.vector, align=INT_BYTES), cell)
+            sums = self.body.b.load(place, typ=self.dot.vector, align=INT_BYTES)
+            self.body.b.store(self.dot.begin(sums), cell)
 
     def step(self, quad: Callable[[int], ir.Value], right: ir.Value) -> None:
         """Accumulate the product of ``quad(row)`` (an int32) with one step of the right operand, at an address."""
@@ -75,12 +77,27 @@ class QuadTile:
         for number, row in enumerate(self._cells):
             left = self.dot.left(quad(number))  # loaded just before its use: all at once they take all registers
             for cell, column in zip(row, columns, strict=True):
-                b.store(self.dot.add(b.load(cell, typ=self.dot.vector), left, column), cell)
+                b.store(self.dot.add(b.load(cell, typ=self.dot.accumulator), left, column), cell)
+
+    def lane_steps(self, left: Callable[[int], ir.Value], right: ir.Value) -> None:
+        """As `LANES_TOGETHER` steps: the address of as many quads of each row, and of that many steps of the right
+        operand."""
+        b, lanes = self.body.b, self.body.lanes
+        kind = ir.VectorType(I32, LANES_TOGETHER)
+        rows = [b.load(left(row), typ=kind, align=1) for row in range(self.rows)]
+        if self.dot.changes_left:
+            rows = [self.dot.changed(row) for row in rows]
+        for lane in range(LANES_TOGETHER):
+            for v in range(self.vectors):
+                at = self._bytes(right, lane * self.step_bytes + v * QUAD * lanes)
+                column = self.dot.right(b.load(at, typ=self.dot.vector, align=INT_BYTES))
+                for r, quads in enumerate(rows):
+                    self.accumulate(r, v, [self.body.shuffle(quads, quads, [lane] * lanes)], column)
 
     def accumulate(self, row: int, v: int, left: Operand, right: Operand) -> None:
         """Add the dot products of ``left`` and ``right``, as `dot` has them, to one accumulator."""
         cell = self._cells[row][v]
-        self.body.b.store(self.dot.add(self.body.b.load(cell, typ=self.dot.vector), left, right), cell)
+        self.body.b.store(self.dot.add(self.body.b.load(cell, typ=self.dot.accumulator), left, right), cell)
 
     def run(
         self,
@@ -112,7 +129,14 @@ class QuadTile:
 
         def steps(first: ir.Value, last: ir.Value) -> None:
             whole = first
-            if unroll > 1:
+            if self.dot.takes_lanes:
+                whole = body.add(first, body.b.and_(body.sub(last, first), constant(-LANES_TOGETHER)))
+                with body.loop(first, whole, LANES_TOGETHER) as k:
+                    at = body.mul(k, QUAD)
+                    self.lane_steps(
+                        lambda row: self._bytes(starts[row], at), self._bytes(right, body.mul(k, self.step_bytes))
+                    )
+            elif unroll > 1:
                 whole = body.add(first, body.b.and_(body.sub(last, first), constant(-unroll)))
                 with body.loop(first, whole, unroll) as k:
                     for u in range(unroll):

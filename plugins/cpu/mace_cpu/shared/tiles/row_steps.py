@@ -7,9 +7,11 @@ which the others reach with the processor's scaled index.
 
 from __future__ import annotations
 
+import functools
+
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.body import I32, I64, POINTER, Body, constant
+from mace_cpu.shared.codegen.body import I32, I64, LANES_TOGETHER, POINTER, Body, constant
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
@@ -93,16 +95,22 @@ def run_rows(
     def turn(steps: int) -> None:
         addresses = [opaque(body, body.b.load(place, typ=POINTER)) for place in places]
         panel = body.b.load(column, typ=POINTER)
-        for step in range(steps):
-            here = step
 
-            def factor(row: int) -> ir.Value:
-                group, inside = divmod(row, ROWS_PER_ADDRESS)
-                address = body.floats(addresses[group], here)  # noqa: B023 - called within this turn
-                return body.floats(address, body.mul(stride, inside)) if inside else address
+        def factor(row: int, step: int) -> ir.Value:
+            group, inside = divmod(row, ROWS_PER_ADDRESS)
+            address = body.floats(addresses[group], step)
+            return body.floats(address, body.mul(stride, inside)) if inside else address
 
-            tile.step(factor, panel)
-            panel = body.floats(panel, right_step)
+        together = LANES_TOGETHER if body.takes_lanes and steps % LANES_TOGETHER == 0 else 1
+        for step in range(0, steps, together):
+            panels = [panel]
+            for _ in range(together):
+                panels.append(body.floats(panels[-1], right_step))
+            if together > 1:
+                tile.lane_steps(functools.partial(factor, step=step), panels.__getitem__)
+            else:
+                tile.step(functools.partial(factor, step=step), panel)
+            panel = panels[-1]
         for place, address in zip(places, addresses, strict=True):
             body.b.store(body.floats(address, steps), place)
         body.b.store(panel, column)

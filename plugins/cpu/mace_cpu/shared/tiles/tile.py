@@ -13,7 +13,7 @@ from typing import Protocol
 
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.body import CACHE_LINE_FLOATS, I8, I32, I64, POINTER, Body, constant
+from mace_cpu.shared.codegen.body import CACHE_LINE_FLOATS, I8, I32, I64, LANES_TOGETHER, POINTER, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 
@@ -113,6 +113,17 @@ class Tile:
             for v in range(len(row)):
                 self.accumulate(r, v, factor, vectors[v])
 
+    def lane_steps(self, left: Callable[[int], ir.Value], right: Callable[[int], ir.Value]) -> None:
+        """As `LANES_TOGETHER` times `step`: addresses of as many consecutive floats per row, and of a row of columns
+        for each."""
+        body = self.body
+        factors = [body.load_factors(left(r)) for r in range(self.rows)]
+        for lane in range(LANES_TOGETHER):
+            for v in range(self.vectors):
+                vector = body.load(body.floats(right(lane), v * body.lanes))
+                for r, of_row in enumerate(factors):
+                    self.accumulate(r, v, body.lane(of_row, lane), vector)
+
     def accumulate(self, row: int, v: int, left: ir.Value, right: ir.Value) -> None:
         """Add ``left * right`` (vectors) to one accumulator."""
         body, cell = self.body, self._cells[row][v]
@@ -145,7 +156,14 @@ class Tile:
 
         def steps(start: ir.Value, stop: ir.Value) -> None:
             whole = start
-            if unroll > 1:
+            if body.takes_lanes:
+                whole = body.add(start, body.b.and_(body.sub(stop, start), constant(-LANES_TOGETHER)))
+                with body.loop(start, whole, LANES_TOGETHER) as k:
+                    self.lane_steps(
+                        functools.partial(at, k=k, ahead=0),
+                        lambda lane: body.floats(right, body.mul(body.add(k, lane), right_step)),
+                    )
+            elif unroll > 1:
                 whole = body.add(start, body.b.and_(body.sub(stop, start), constant(-unroll)))
                 with body.loop(start, whole, unroll) as k:
                     for u in range(unroll):
