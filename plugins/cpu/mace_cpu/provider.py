@@ -37,7 +37,7 @@ class CpuProvider(ExecutionProvider):
         "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
         "integers": "whether quantized models are computed in integers where they can be: true (default) or false",
         "target": "compile for this processor, to be written into a library (mace compile --target)",
-        "precision": "float32 (default), or bfloat16: faster and less exact, on processors with AMX or AVX512-BF16",
+        "precision": "float32 (default), or bfloat16: less exact, on processors with AMX, AVX512-BF16 or ARM's bf16",
     }
     key_covers_options: ClassVar[bool] = True
 

@@ -160,3 +160,25 @@ class TestBytes:
                 nodes, inputs, ["y"], constants=constants, features=features, expected=[expected.astype(np.int16)]
             )
         assert any("mmla" in symbol for symbol in ran.kernels), ran.kernels
+
+
+class TestBfloat16:
+    """Operands that bfloat16 holds give the results of float32, but for the order of sums."""
+
+    @staticmethod
+    def rounded(*shape: int) -> np.ndarray:
+        return (numbers(*shape).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+    def test_a_convolution(self) -> None:
+        inputs = {"x": self.rounded(1, 32, 3, 2), "w": self.rounded(16, 32, 1, 1)}
+        with arm.emulated("armv8.6") as features:
+            ran = check_node(
+                "Conv", inputs, constants=["w"], features=features + "+bf16-neon", oracle="onnxruntime", tol=2e-5
+            )
+        assert any(symbol.startswith("conv_neon") for symbol in ran.kernels), ran.kernels
+
+    def test_a_product(self) -> None:
+        inputs = {"a": self.rounded(3, 32), "b": self.rounded(32, 20)}
+        with arm.emulated("armv8.6") as features:
+            ran = check_node("MatMul", inputs, constants=["b"], features=features + "+bf16-neon", tol=2e-5)
+        assert any(symbol.startswith("gemm_neon") for symbol in ran.kernels), ran.kernels

@@ -27,6 +27,7 @@ class Bfloat16Unit(enum.Enum):
 
     AMX = "amx"
     AVX512 = "avx512"
+    NEON = "neon"
     EMULATED = "emulated"
     EMULATED_AMX = "amx-emulated"
 
@@ -55,6 +56,7 @@ _NEEDS: dict[Bfloat16Unit, tuple[frozenset[str], str]] = {
         "AMX (amx_tile and amx_bf16, on Linux)",
     ),
     Bfloat16Unit.AVX512: (frozenset({"avx512bf16"}), "AVX512-BF16 (avx512_bf16)"),
+    Bfloat16Unit.NEON: (frozenset({"neon", "bf16"}), "bfdot (the feature bf16 of ARMv8.6)"),
     Bfloat16Unit.EMULATED: (frozenset(), ""),
     Bfloat16Unit.EMULATED_AMX: (frozenset(), "512-bit vectors (avx512f)"),
 }
@@ -66,9 +68,9 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
     """The instruction set to generate for, and the unit for bfloat16 if that is the precision.
 
     Args:
-        features: the most that may be used, as `host_target` takes it; "+bf16-amx", "+bf16-avx512", "+bf16-emulated" or
-            "+bf16-amx-emulated" at the end names the unit for bfloat16 instead of the best one there is.  "+int8-…" is
-            for `choose_byte_tiles`.
+        features: the most that may be used, as `host_target` takes it; "+bf16-amx", "+bf16-avx512", "+bf16-neon",
+            "+bf16-emulated" or "+bf16-amx-emulated" at the end names the unit for bfloat16 instead of the best one
+            there is.  "+int8-…" is for `choose_byte_tiles`.
         precision: "float32" or "bfloat16".
 
     Raises:
@@ -95,7 +97,8 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
                 "set that too, or leave it out"
             )
         return target, None
-    candidates = units or [Bfloat16Unit.AMX, Bfloat16Unit.AVX512]
+    best = [Bfloat16Unit.NEON] if target.architecture == "aarch64" else [Bfloat16Unit.AMX, Bfloat16Unit.AVX512]
+    candidates = units or best
     for unit in candidates:
         if unit.is_in(target):
             return target, unit

@@ -8,6 +8,7 @@ window of the input is copied into scratch memory with zeros around it, and the 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -15,7 +16,7 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.conv.direct.arguments import Arg, Variant
 from mace_cpu.shared.codegen.bfloat16 import half_address, load_half, pair_of, store_half
-from mace_cpu.shared.codegen.body import I8, I64, Body, constant
+from mace_cpu.shared.codegen.body import I8, I64, LANES_TOGETHER, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.pair_tile import make_tile
@@ -272,10 +273,45 @@ class _Emitter:
 
     def _accumulate(self, here: _Pass, source: _Source, weights: ir.Value, kernel_rows: ir.Value) -> None:
         body, words = self.body, self.words
-        offsets = self._offsets = [r * self.pixel_step for r in range(self.variant.rows)]
+        self._offsets = [r * self.pixel_step for r in range(self.variant.rows)]
         if self.variant.kept and self.variant.one_tap:
             self._accumulate_channels(here, source, weights, kernel_rows)
             return
+        if isinstance(self.tile, Tile) and body.takes_lanes and not self.variant.plain_input and not self.variant.kept:
+            b = body.b
+            steps = [words[Arg.RUN], words[Arg.LAST_RUN]]
+            short = [b.icmp_signed("==", run, constant(self.variant.block)) for run in steps]
+            short += [b.icmp_signed("==", count, constant(1)) for count in (kernel_rows, words[Arg.TAPS])]
+            with b.if_else(functools.reduce(b.and_, short)) as (then, otherwise):
+                with then:
+                    self._accumulate_pixels(here, source, weights)
+                with otherwise:
+                    self._accumulate_runs(here, source, weights, kernel_rows)
+            return
+        self._accumulate_runs(here, source, weights, kernel_rows)
+
+    def _accumulate_pixels(self, here: _Pass, source: _Source, weights: ir.Value) -> None:
+        """A window of one pixel: its blocks of channels, each of which takes too few steps for loops of its own."""
+        body, tile, block = self.body, self.tile, self.variant.block
+        assert isinstance(tile, Tile)
+        self.ahead.fetch_for(body.mul(here.blocks, block))
+        with body.loop(0, here.blocks) as number:
+            start = body.floats(source.start, body.mul(number, source.block))
+            columns = body.floats(weights, body.mul(number, self.block_weights))
+            self._fetch_ahead(body.floats(source.direct, body.mul(number, self.image_block)))
+            for first in range(0, block, LANES_TOGETHER):
+
+                def left(row: int, first: int = first) -> ir.Value:
+                    return body.floats(start, self._offsets[row] + first)
+
+                def right(lane: int, first: int = first) -> ir.Value:
+                    return body.floats(columns, (first + lane) * tile.columns)
+
+                tile.lane_steps(left, right)
+
+    def _accumulate_runs(self, here: _Pass, source: _Source, weights: ir.Value, kernel_rows: ir.Value) -> None:
+        """The runs of each block's window, one for each kernel row, or for each tap."""
+        body, words, offsets = self.body, self.words, self._offsets
         last_block = body.sub(body.sub(words[Arg.IN_BLOCKS], here.first_block), constant(1))
         with body.loop(0, here.blocks) as block:
             run = body.b.select(body.less(block, last_block), words[Arg.RUN], words[Arg.LAST_RUN])

@@ -38,8 +38,8 @@ class Body:
         b: the llvmlite builder, placed where code goes next.
         lanes: floats per vector.
         vector: the vector type ``<lanes x float>``.
-        takes_lanes: whether the target multiplies by one lane of a vector: then `LANES_TOGETHER` factors are loaded at
-            once, where otherwise each is loaded into all lanes.
+        takes_lanes: whether the target multiplies by one lane of a vector and has 32 of them (aarch64): then
+            `LANES_TOGETHER` factors are loaded at once, where otherwise each is loaded into all lanes.
     """
 
     def __init__(self, symbol: str, lanes: int, features: Iterable[str] = ()) -> None:
@@ -53,7 +53,7 @@ class Body:
         self.entry = self.function.append_basic_block("entry")
         self.b = ir.IRBuilder(self.entry)
         self.lanes = lanes
-        self.takes_lanes = may_use_module(self.module, "neon")
+        self.takes_lanes = all(may_use_module(self.module, name) for name in ("neon", "fp-armv8"))
         self.vector = ir.VectorType(F32, lanes)
         self._no_unroll = self.module.add_metadata([self.module.add_metadata(["llvm.loop.unroll.disable"])])
 

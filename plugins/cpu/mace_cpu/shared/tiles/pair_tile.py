@@ -31,4 +31,4 @@ def make_tile(body: Body, rows: int, vectors: int, unit: Bfloat16Unit | None) ->
         return Tile(body, rows, vectors)
     if unit.has_tiles:
         return MatrixTile(body, rows, vectors, by_instruction=unit is Bfloat16Unit.AMX)
-    return PairTile(body, rows, vectors, by_instruction=unit is Bfloat16Unit.AVX512)
+    return PairTile(body, rows, vectors, by_instruction=unit in (Bfloat16Unit.AVX512, Bfloat16Unit.NEON))

@@ -13,7 +13,7 @@ from llvmlite import ir
 from mace_cpu.shared.codegen.body import I8, I32, I64, Body, constant
 from mace_cpu.shared.codegen.vector_basic import call
 from mace_cpu.shared.quads import EIGHT, QUAD
-from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.arguments import STEPS_BETWEEN_FETCHES
 from mace_cpu.shared.tiles.tile import FetchAhead
 
 _INT_BYTES = 4
@@ -103,9 +103,10 @@ class PairedTile:
         if ahead is None:
             steps(constant(0), quads)
             return
-        with body.loop(0, quads, STEPS_PER_FETCH) as first:
-            ahead.fetch()
-            steps(first, body.minimum(body.add(first, STEPS_PER_FETCH), quads))
+        with body.loop(0, quads, STEPS_BETWEEN_FETCHES) as first:
+            last = body.minimum(body.add(first, STEPS_BETWEEN_FETCHES), quads)
+            ahead.fetch_for(body.sub(last, first))
+            steps(first, last)
 
     def _woven(self, starts: Sequence[ir.Value], at: ir.Value) -> list[list[ir.Value]]:
         """For the first eight bytes of each row, and the next: the left operand of each pair of rows."""

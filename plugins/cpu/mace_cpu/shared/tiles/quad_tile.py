@@ -13,7 +13,7 @@ from llvmlite import ir
 from mace_cpu.shared.codegen.body import I8, I32, LANES_TOGETHER, Body, constant
 from mace_cpu.shared.codegen.quads import Operand, QuadDot, load_quad
 from mace_cpu.shared.quads import QUAD, QuadUnit
-from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.arguments import STEPS_BETWEEN_FETCHES, STEPS_PER_FETCH
 from mace_cpu.shared.tiles.tile import FetchAhead
 
 INT_BYTES = 4
@@ -146,6 +146,11 @@ class QuadTile:
 
         if ahead is None:
             steps(constant(0), quads)
+        elif self.dot.takes_lanes:
+            with body.loop(0, quads, STEPS_BETWEEN_FETCHES) as first:
+                last = body.minimum(body.add(first, STEPS_BETWEEN_FETCHES), quads)
+                ahead.fetch_for(body.sub(last, first))
+                steps(first, last)
         else:
             with body.loop(0, quads, STEPS_PER_FETCH) as first:
                 ahead.fetch()

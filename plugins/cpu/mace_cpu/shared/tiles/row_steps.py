@@ -12,7 +12,7 @@ import functools
 from llvmlite import ir
 
 from mace_cpu.shared.codegen.body import I32, I64, LANES_TOGETHER, POINTER, Body, constant
-from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
+from mace_cpu.shared.tiles.arguments import STEPS_BETWEEN_FETCHES, STEPS_PER_FETCH
 from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
 ROWS_PER_ADDRESS = 3
@@ -125,6 +125,11 @@ def run_rows(
     if ahead is None:
         run(length)
         return
-    with body.loop(0, length, STEPS_PER_FETCH) as first:
-        ahead.fetch()
-        run(body.minimum(body.sub(length, first), constant(STEPS_PER_FETCH)))
+    every = STEPS_BETWEEN_FETCHES if body.takes_lanes else STEPS_PER_FETCH
+    with body.loop(0, length, every) as first:
+        count = body.minimum(body.sub(length, first), constant(every))
+        if body.takes_lanes:
+            ahead.fetch_for(count)
+        else:
+            ahead.fetch()
+        run(count)

@@ -47,6 +47,16 @@ class FetchAhead:
         self._body.b.store(at, self._at)
         self._body.b.store(share, self._share)
 
+    def fetch_for(self, steps: ir.Value) -> None:
+        """Ask for what belongs to so many steps; nothing is done where a share is nothing."""
+        body = self._body
+        share = body.b.load(self._share, typ=I64)
+        with (
+            body.b.if_then(body.b.icmp_signed("!=", share, constant(0)), likely=False),
+            body.loop(0, steps, STEPS_PER_FETCH),
+        ):
+            self.fetch()
+
     def fetch(self) -> None:
         """Ask for the next share."""
         body = self._body
@@ -173,6 +183,11 @@ class Tile:
                 self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
 
         if ahead is None:
+            steps(constant(0), length)
+            return
+        if body.takes_lanes:
+            # a run may be as short as two turns: what is fetched during it is asked for at once
+            ahead.fetch_for(length)
             steps(constant(0), length)
             return
         with body.loop(0, length, STEPS_PER_FETCH) as first:
