@@ -5,6 +5,7 @@ Every engine uses one thread.  Weights and inputs are the same; results are prin
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,9 +22,11 @@ Array = npt.NDArray[np.generic]
 def of_mace(layer: Layer, precision: str = "float32") -> Callable[[], Array]:
     from mace_core import Session
 
-    path = Path(tempfile.gettempdir()) / f"mace-layer-{layer.name}.onnx"
+    model = layer.onnx()
+    # the same file each time, so that the second process finds what the first one has compiled
+    path = Path(tempfile.gettempdir()) / f"mace-layer-{hashlib.sha256(model).hexdigest()[:16]}.onnx"
     if not path.exists():
-        path.write_bytes(layer.onnx())
+        path.write_bytes(model)
     session = Session(str(path), devices=["cpu"], options={"cpu": {"threads": 1, "precision": precision}}, strict=True)
     feeds = {"x": layer.input()}
     return lambda: np.asarray(session.run(feeds)["y"])

@@ -59,6 +59,12 @@ class TestFloats:
         ran = check_node("MatMul", inputs, constants=["b"], features=neon)
         assert all(symbol.startswith("gemm") for symbol in ran.kernels)
 
+    def test_the_larger_of_two_is_nan_if_either_is(self, neon: str) -> None:
+        a, b = numbers(1, 8, 3, 5), numbers(1, 8, 5, 3).reshape(1, 8, 3, 5)
+        a[0, 0, 0, :3], b[0, 0, 0, 2:4] = np.nan, np.nan
+        check_node("Max", {"a": a, "b": b}, features=neon, expected=[np.maximum(a, b)])
+        check_node("GlobalMaxPool", {"x": a}, features=neon, expected=[a.max((2, 3), keepdims=True)])
+
     def test_a_residual_block(self, neon: str) -> None:
         nodes = [
             helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),

@@ -17,9 +17,9 @@ SIDE_BY_SIDE = 4
 """Results or parts of one that are computed independently, so that no operation waits for the one before."""
 
 
-def build_windows(symbol: str, block: int, kind: str, _target: Target) -> str:
+def build_windows(symbol: str, block: int, kind: str, target: Target) -> str:
     """IR of a pooling; arguments are `Arg`.  Kinds: "max" (a NaN wins), "average".  Unit: one row of the result."""
-    body = Body(symbol, block)
+    body = Body(symbol, block, target.features)
     code = _Windows(body, kind)
     with body.loop(body.begin, body.end) as unit:
         code.emit_row(unit)

@@ -147,14 +147,24 @@ def is_nan(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 def maximum(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     """The larger of two floats; NaN if either is (as ONNX and numpy have it)."""
+    if _has_maximum(builder, x.type):
+        return call(builder, f"llvm.maximum.v{lanes(x.type)}f32", x.type, [x, y])
     larger = builder.select(builder.fcmp_ordered(">", x, y), x, y)
     return builder.select(is_nan(builder, x), x, larger)
 
 
 def minimum(builder: ir.IRBuilder, x: ir.Value, y: ir.Value) -> ir.Value:
     """The smaller of two floats; NaN if either is (as ONNX and numpy have it)."""
+    if _has_maximum(builder, x.type):
+        return call(builder, f"llvm.minimum.v{lanes(x.type)}f32", x.type, [x, y])
     smaller = builder.select(builder.fcmp_ordered("<", x, y), x, y)
     return builder.select(is_nan(builder, x), x, smaller)
+
+
+def _has_maximum(builder: ir.IRBuilder, kind: ir.Type) -> bool:
+    """Whether one instruction gives the larger of two floats, or NaN, as fmax of aarch64 does."""
+    is_arm = may_use(builder, "neon") and may_use(builder, "fp-armv8")
+    return is_arm and isinstance(kind, ir.VectorType) and isinstance(kind.element, ir.FloatType)
 
 
 def allow_features(module: ir.Module, features: Iterable[str]) -> None:
