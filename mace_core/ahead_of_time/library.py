@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 DEFAULT_THREADS = 4
 """Among how many threads the work of a library is split where nobody says: the fast processors of a phone."""
 
+_MOST_WEIGHT_BYTES, _MOST_WEIGHT_BYTES_OF_32 = 3 << 30, 1 << 30
+"""What linkers and archives of 32-bit offsets take, with room for the rest."""
+
 _MADE_BY = f"MACE {VERSION}"
 _WEIGHTS = "mace_library_weights"
 _ALLOWED = frozenset(
@@ -167,6 +170,12 @@ def build_library(
             raise UsageError(f"two models of the library are called '{symbol}'; give them names of their own")
         parts.append(_Part(symbol, loaded, loaded.signatures(_signatures(shapes, given)), weights, threads))
     report("planning", len(named), len(named))
+    most = _MOST_WEIGHT_BYTES if facts.target.pointer_bits == 64 else _MOST_WEIGHT_BYTES_OF_32
+    if weights.nbytes > most:
+        raise UnsupportedError(
+            f"the weights take {weights.nbytes / 2**30:.1f} GiB, and a library for '{target}' holds up to {most >> 30} "
+            "GiB; write a package (`mace compile --device`), or quantize the model"
+        )
     library = symbol_of(name) if name else parts[0].symbol
     folder = Path(out)
     with _Staging(folder) as staging:

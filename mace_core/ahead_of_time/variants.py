@@ -26,7 +26,7 @@ from mace_core.tensor.symbolic import SymbolicTensor
 
 Words = npt.NDArray[np.int64]
 
-MOST_VARIANTS = 16
+MOST_VARIANTS = 64
 """Of one model: more would make a library that is mostly tables."""
 
 MOST_SIZES = 4_000_000

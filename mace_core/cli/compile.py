@@ -52,8 +52,8 @@ def compile_command(
         typer.Option(
             "--target",
             metavar="NAME",
-            help="Build a library for C and C++ programs instead, for this processor: arm64-v8a, armeabi-v7a, riscv64, "
-            "riscv64-v, x86-64, x86-64-v3, x86-64-v4 or host; may be repeated.",
+            help="Build a library for C and C++ programs instead, for this processor: arm64-v8a, arm64-v8.2a, "
+            "armeabi-v7a, riscv64, riscv64-v, x86-64, x86-64-v3, x86-64-v4 or host; may be repeated.",
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer copies it

@@ -51,6 +51,8 @@ _V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 _ARM32 = "armv7-unknown-linux-gnueabi"
 _ARM32_ATTRIBUTES = "+v7,+neon,+vfp4,+hwdiv,+hwdiv-arm"
 
+_ARM_V8_2 = ("dotprod", "fullfp16", "lse", "rdm")
+
 _RISCV = "riscv64-unknown-linux-gnu"
 _RISCV_BASE = ("m", "a", "f", "d", "c")
 
@@ -63,6 +65,15 @@ def _riscv(*more: str) -> Target:
 
 _FOREIGN = {
     "arm64-v8a": TargetFacts(foreign_target("aarch64"), "any 64-bit ARM (ARMv8-A)"),
+    "arm64-v8.2a": TargetFacts(
+        make_target(
+            foreign_target("aarch64").triple,
+            "generic",
+            frozenset(("neon", "fp-armv8", *_ARM_V8_2)),
+            ",".join(f"+{feature}" for feature in _ARM_V8_2),
+        ),
+        "a 64-bit ARM of ARMv8.2 with products of bytes (Cortex-A55, A75 and later)",
+    ),
     "armeabi-v7a": TargetFacts(
         make_target(_ARM32, "generic", frozenset(("neon", "vfp4")), _ARM32_ATTRIBUTES),
         "a 32-bit ARM with NEON, VFPv4 and division (Cortex-A7, A15 and later)",

@@ -18,7 +18,6 @@ from mace_core.native.target import Target
 Words = npt.NDArray[np.int64]
 """Argument words, step tables and other numbers of a program."""
 Bytes = npt.NDArray[np.uint8]
-"""Memory that kernels read."""
 """The bytes of a constant."""
 
 GATE = ""

@@ -39,6 +39,7 @@ TOOLCHAINS = {
     "x86-64-v3": Toolchain("gcc"),
     "x86-64-v4": Toolchain("gcc"),
     "arm64-v8a": Toolchain("aarch64-linux-gnu-gcc", (_qemu("aarch64"),)),
+    "arm64-v8.2a": Toolchain("aarch64-linux-gnu-gcc", (_qemu("aarch64"), "-cpu", "cortex-a76")),
     "armeabi-v7a": Toolchain("arm-linux-gnueabihf-gcc", (_qemu("arm"),)),
     "riscv64": Toolchain("riscv64-linux-gnu-gcc", (_qemu("riscv64"),)),
     "riscv64-v": Toolchain("riscv64-linux-gnu-gcc", _RISCV_V),
