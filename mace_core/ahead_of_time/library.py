@@ -390,7 +390,7 @@ def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[s
     from mace_core.native.kernel import build_kernels
     from mace_core.native.mathematics import brought_along
     from mace_core.native.numba_kernel import numba_source
-    from mace_core.native.relocatable import imports_of
+    from mace_core.native.relocatable_parts import imports_of
 
     module = "mace_core.native.library_kernels"
     sources = [numba_source(module, name) for name in LibraryKernels._fields]

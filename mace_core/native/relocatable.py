@@ -1,100 +1,48 @@
 """Object files put together into one, as ``ld -r`` does, but for what only one part of a program needs to see.
 
 Sections stay apart and as they are, so that relocations keep their offsets and addends: symbols are renumbered, and all
-but the exported ones become local.  What unwinding, debuggers and LLVM's own linker read is left out: kernels throw
-nothing.  Works on 32-bit and 64-bit little-endian ELF files alike.
+but the exported ones become local.  Works on 32-bit and 64-bit little-endian ELF files alike.
 
-Source: the ELF specification (gabi 4.1), chapters "Object Files", and the ABI supplements of ARM for build attributes.
+Source: the ELF specification (gabi 4.1), chapter "Object Files", and the ABI supplement of ARM for build attributes.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-_SHT_PROGBITS, _SHT_SYMTAB, _SHT_STRTAB, _SHT_RELA, _SHT_NOBITS, _SHT_REL = 1, 2, 3, 4, 8, 9
-_SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR, _SHF_INFO_LINK = 1, 2, 4, 64
-_STB_LOCAL, _STB_GLOBAL, _STB_WEAK = 0, 1, 2
-_STT_NOTYPE, _STT_OBJECT, _STT_SECTION, _STT_FILE = 0, 1, 3, 4
-_STV_DEFAULT = 0
-_SHN_UNDEF, _SHN_LORESERVE, _SHN_ABS, _SHN_COMMON = 0, 0xFF00, 0xFFF1, 0xFFF2
-_ET_REL = 1
-_EM_ARM, _EM_RISCV = 40, 243
-_ATTRIBUTE_KINDS = {_EM_ARM: 0x70000003, _EM_RISCV: 0x70000003}
-_UNWINDING = (".eh_frame", ".ARM.exidx", ".ARM.extab")
+from mace_core.native.relocatable_parts import (
+    ATTRIBUTE_KINDS,
+    EM_ARM,
+    ET_REL,
+    FORMS,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_INFO_LINK,
+    SHF_WRITE,
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    SHT_PROGBITS,
+    SHT_REL,
+    SHT_RELA,
+    SHT_STRTAB,
+    SHT_SYMTAB,
+    STB_GLOBAL,
+    STB_LOCAL,
+    STT_FILE,
+    STT_NOTYPE,
+    STT_OBJECT,
+    STT_SECTION,
+    STV_DEFAULT,
+    ElfObject,
+    ElfSection,
+    ElfSymbol,
+    read_elf,
+)
 
 _TAG_ABI_VFP_ARGS, _COMPATIBLE_WITH_BOTH = 28, 3
-
-
-class _Form(NamedTuple):
-    """How the tables of a class of ELF files are laid out."""
-
-    header: struct.Struct
-    section: struct.Struct
-    symbol: struct.Struct
-    rel: struct.Struct
-    rela: struct.Struct
-    alignment: int
-
-
-_FORMS = {
-    1: _Form(
-        struct.Struct("<16sHHIIIIIHHHHHH"),
-        struct.Struct("<IIIIIIIIII"),
-        struct.Struct("<IIIBBH"),
-        struct.Struct("<II"),
-        struct.Struct("<IIi"),
-        4,
-    ),
-    2: _Form(
-        struct.Struct("<16sHHIQQQIHHHHHH"),
-        struct.Struct("<IIQQQQIIQQ"),
-        struct.Struct("<IBBHQQ"),
-        struct.Struct("<QQ"),
-        struct.Struct("<QQq"),
-        8,
-    ),
-}
-
-
-class _Symbol(NamedTuple):
-    """A row of a symbol table, in one form for both classes."""
-
-    name: str
-    binding: int
-    kind: int
-    visibility: int
-    section: int
-    value: int
-    size: int
-
-
-@dataclass(slots=True, eq=False)
-class _Section:
-    """A section of an object; ``relocations`` are its rows: offset, kind, number of the symbol, addend or None."""
-
-    name: str
-    kind: int
-    flags: int
-    alignment: int
-    entry_bytes: int
-    size: int
-    content: Sequence[bytes | memoryview]
-    relocations: list[tuple[int, int, int, int | None]] = field(default_factory=list)
-    number: int = 0
-    owner: str = ""
-
-
-@dataclass(slots=True, eq=False)
-class _Object:
-    form: int
-    machine: int
-    flags: int
-    sections: dict[int, _Section]
-    symbols: list[_Symbol]
-    attributes: bytes
 
 
 class DataSection(NamedTuple):
@@ -148,7 +96,7 @@ class Relocatable:
     """
 
     def __init__(self, objects: Mapping[str, bytes], exports: Iterable[str], data: Sequence[DataSection] = ()) -> None:
-        self._objects = [_read(name, image) for name, image in objects.items()]
+        self._objects = [read_elf(name, image) for name, image in objects.items()]
         first = self._objects[0]
         kinds = {(one.form, one.machine) for one in self._objects}
         if len(kinds) > 1:
@@ -158,9 +106,9 @@ class Relocatable:
         for one in self._objects:
             self._flags |= one.flags
         self._exports = frozenset(exports)
-        self._sections: list[_Section] = []
-        self._local: list[tuple[_Symbol, int]] = []  # and the number of the output's section
-        self._global: list[tuple[_Symbol, int]] = []
+        self._sections: list[ElfSection] = []
+        self._local: list[tuple[ElfSymbol, int]] = []  # and the number of the output's section
+        self._global: list[tuple[ElfSymbol, int]] = []
         self._defined: dict[str, tuple[bool, int]] = {}  # name -> whether among the globals, and where
         self._undefined: dict[str, int] = {}
         for name, one in zip(objects, self._objects, strict=True):
@@ -181,51 +129,51 @@ class Relocatable:
 
     # --- putting together -----------------------------------------------------------------------------------------
 
-    def _add_sections(self, name: str, one: _Object) -> None:
+    def _add_sections(self, name: str, one: ElfObject) -> None:
         for section in one.sections.values():
             self._sections.append(section)
             section.number = len(self._sections)
             section.owner = name
 
-    def _add_data(self, data: DataSection) -> _Section:
+    def _add_data(self, data: DataSection) -> ElfSection:
         size = sum(len(part) for part in data.parts)
         name = f".rodata.{data.symbol}"
-        section = _Section(name, _SHT_PROGBITS, _SHF_ALLOC, data.alignment, 0, size, data.parts)
+        section = ElfSection(name, SHT_PROGBITS, SHF_ALLOC, data.alignment, 0, size, data.parts)
         self._sections.append(section)
         section.number = len(self._sections)
-        symbol = _Symbol(data.symbol, _STB_GLOBAL, _STT_OBJECT, _STV_DEFAULT, 1, 0, size)
+        symbol = ElfSymbol(data.symbol, STB_GLOBAL, STT_OBJECT, STV_DEFAULT, 1, 0, size)
         self._define(data.symbol, symbol, section.number)
         return section
 
-    def _add_attributes(self, first: _Object) -> None:
-        kind = _ATTRIBUTE_KINDS.get(first.machine)
+    def _add_attributes(self, first: ElfObject) -> None:
+        kind = ATTRIBUTE_KINDS.get(first.machine)
         if kind is None or not first.attributes:
             return
         name, content = ".riscv.attributes", first.attributes
-        if first.machine == _EM_ARM:
+        if first.machine == EM_ARM:
             name, content = ".ARM.attributes", _for_both_conventions(content)
-        self._sections.append(_Section(name, kind, 0, 1, 0, len(content), [content]))
+        self._sections.append(ElfSection(name, kind, 0, 1, 0, len(content), [content]))
         self._sections[-1].number = len(self._sections)
 
-    def _define(self, owner: str, symbol: _Symbol, section: int) -> tuple[bool, int]:
+    def _define(self, owner: str, symbol: ElfSymbol, section: int) -> tuple[bool, int]:
         if symbol.name in self._defined:
             raise UnresolvedError(f"'{symbol.name}' is defined twice, the second time by '{owner}'")
         is_global = symbol.name in self._exports
         table = self._global if is_global else self._local
-        table.append((symbol._replace(binding=_STB_GLOBAL if is_global else _STB_LOCAL), section))
+        table.append((symbol._replace(binding=STB_GLOBAL if is_global else STB_LOCAL), section))
         place = is_global, len(table) - 1
         self._defined[symbol.name] = place
         return place
 
-    def _add_defined(self, owner: str, one: _Object) -> dict[int, tuple[bool, int]]:
+    def _add_defined(self, owner: str, one: ElfObject) -> dict[int, tuple[bool, int]]:
         """Where the symbols that an object defines are among those of the result, by their numbers."""
         places: dict[int, tuple[bool, int]] = {}
         used = {row[2] for section in one.sections.values() for row in section.relocations}
         for number, symbol in enumerate(one.symbols):
-            if symbol.section == _SHN_UNDEF or symbol.kind == _STT_FILE:
+            if symbol.section == SHN_UNDEF or symbol.kind == STT_FILE:
                 continue
-            if symbol.section >= _SHN_LORESERVE:
-                if number in used or symbol.binding != _STB_LOCAL:
+            if symbol.section >= SHN_LORESERVE:
+                if number in used or symbol.binding != STB_LOCAL:
                     raise ValueError(f"the object '{owner}' has a symbol of a kind that is not expected here")
                 continue
             section = one.sections.get(symbol.section)
@@ -233,14 +181,14 @@ class Relocatable:
                 if number in used:
                     raise ValueError(f"the object '{owner}' refers to a section that is left out")
                 continue
-            if symbol.binding == _STB_LOCAL:
+            if symbol.binding == STB_LOCAL:
                 self._local.append((symbol, section.number))
                 places[number] = False, len(self._local) - 1
             else:
                 places[number] = self._define(owner, symbol, section.number)
         return places
 
-    def _add_undefined(self, places: dict[int, tuple[bool, int]], one: _Object) -> None:
+    def _add_undefined(self, places: dict[int, tuple[bool, int]], one: ElfObject) -> None:
         for number in sorted({row[2] for section in one.sections.values() for row in section.relocations}):
             symbol = one.symbols[number] if number else None
             if symbol is None or number in places:
@@ -249,7 +197,7 @@ class Relocatable:
             if found is None:
                 index = self._undefined.get(symbol.name)
                 if index is None:
-                    self._global.append((_Symbol(symbol.name, _STB_GLOBAL, _STT_NOTYPE, _STV_DEFAULT, 0, 0, 0), 0))
+                    self._global.append((ElfSymbol(symbol.name, STB_GLOBAL, STT_NOTYPE, STV_DEFAULT, 0, 0, 0), 0))
                     index = self._undefined[symbol.name] = len(self._global) - 1
                 found = True, index
             places[number] = found
@@ -266,11 +214,11 @@ class Relocatable:
         for section in self._sections:
             if id(section) in data:
                 given += section.size
-            elif section.flags & _SHF_EXECINSTR:
+            elif section.flags & SHF_EXECINSTR:
                 code += section.size
-            elif section.flags & _SHF_WRITE:
+            elif section.flags & SHF_WRITE:
                 variables += section.size
-            elif section.flags & _SHF_ALLOC:
+            elif section.flags & SHF_ALLOC:
                 constants += section.size
         return SectionSizes(code, constants, variables, given)
 
@@ -278,7 +226,7 @@ class Relocatable:
 
     def write(self, file: IO[bytes]) -> int:
         """Write the object file; answers its size in bytes."""
-        form = _FORMS[self._form]
+        form = FORMS[self._form]
         out = _Writer(file)
         out.write(bytes(form.header.size))
         names, rows = _Strings(), []
@@ -287,7 +235,7 @@ class Relocatable:
         symtab = 1 + count + len(with_relocations) + 1  # a note on the stack, see below
         for section in self._sections:
             at = out.align(max(section.alignment, 1))
-            if section.kind != _SHT_NOBITS:
+            if section.kind != SHT_NOBITS:
                 for part in section.content:
                     out.write(part)
             name = names.add(section.name)
@@ -316,8 +264,8 @@ class Relocatable:
             rows.append(
                 (
                     name,
-                    _SHT_RELA if is_rela else _SHT_REL,
-                    _SHF_INFO_LINK,
+                    SHT_RELA if is_rela else SHT_REL,
+                    SHF_INFO_LINK,
                     0,
                     at,
                     layout.size * len(section.relocations),
@@ -328,7 +276,7 @@ class Relocatable:
                 )
             )
         # without it, linkers make the stack executable
-        rows.append((names.add(".note.GNU-stack"), _SHT_PROGBITS, 0, 0, out.size, 0, 0, 0, 1, 0))
+        rows.append((names.add(".note.GNU-stack"), SHT_PROGBITS, 0, 0, out.size, 0, 0, 0, 1, 0))
         texts = _Strings()
         at = out.align(form.alignment)
         out.write(bytes(form.symbol.size))
@@ -337,7 +285,7 @@ class Relocatable:
         rows.append(
             (
                 names.add(".symtab"),
-                _SHT_SYMTAB,
+                SHT_SYMTAB,
                 0,
                 0,
                 at,
@@ -350,11 +298,11 @@ class Relocatable:
         )
         at = out.size
         out.write(texts.content)
-        rows.append((names.add(".strtab"), _SHT_STRTAB, 0, 0, at, len(texts.content), 0, 0, 1, 0))
+        rows.append((names.add(".strtab"), SHT_STRTAB, 0, 0, at, len(texts.content), 0, 0, 1, 0))
         name = names.add(".shstrtab")
         at = out.size
         out.write(names.content)
-        rows.append((name, _SHT_STRTAB, 0, 0, at, len(names.content), 0, 0, 1, 0))
+        rows.append((name, SHT_STRTAB, 0, 0, at, len(names.content), 0, 0, 1, 0))
         table = out.align(form.alignment)
         out.write(form.section.pack(*[0] * 10))
         for row in rows:
@@ -365,7 +313,7 @@ class Relocatable:
         file.write(
             form.header.pack(
                 identity,
-                _ET_REL,
+                ET_REL,
                 self._machine,
                 1,
                 0,
@@ -383,10 +331,10 @@ class Relocatable:
         file.seek(total)
         return total
 
-    def _symbol_row(self, symbol: _Symbol, section: int, texts: _Strings) -> bytes:
-        name = 0 if symbol.kind == _STT_SECTION else texts.add(symbol.name)
+    def _symbol_row(self, symbol: ElfSymbol, section: int, texts: _Strings) -> bytes:
+        name = 0 if symbol.kind == STT_SECTION else texts.add(symbol.name)
         info = symbol.binding << 4 | symbol.kind
-        layout = _FORMS[self._form].symbol
+        layout = FORMS[self._form].symbol
         if self._form == 1:
             return layout.pack(name, symbol.value, symbol.size, info, symbol.visibility, section)
         return layout.pack(name, info, symbol.visibility, section, symbol.value, symbol.size)
@@ -425,86 +373,6 @@ class _Strings:
     @property
     def content(self) -> bytes:
         return bytes(self._content)
-
-
-def imports_of(image: bytes) -> frozenset[str]:
-    """The symbols that an object wants from others.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    return frozenset(one.name for one in _read("", image).symbols if one.section == _SHN_UNDEF and one.name)
-
-
-def _read(name: str, image: bytes) -> _Object:
-    if image[:4] != b"\x7fELF" or len(image) < 52 or image[4] not in _FORMS or image[5] != 1:
-        raise ValueError(f"the object '{name}' is no little-endian ELF file")
-    form = _FORMS[image[4]]
-    try:
-        (_, kind, machine, _, _, _, table, flags, _, _, _, row_bytes, count, names_at) = form.header.unpack_from(image)
-        if kind != _ET_REL or row_bytes != form.section.size or names_at >= count:
-            raise ValueError(f"the object '{name}' has a damaged header")
-        rows = [form.section.unpack_from(image, table + i * row_bytes) for i in range(count)]
-        names = _content(image, rows[names_at])
-        sections: dict[int, _Section] = {}
-        attributes = b""
-        symbols: list[_Symbol] = []
-        for number, row in enumerate(rows):
-            text, section_kind, section_flags = _text(names, row[0]), row[1], row[2]
-            if section_kind == _SHT_SYMTAB:
-                symbols = _symbols(image, row, _content(image, rows[row[6]]), image[4])
-            elif section_kind == _ATTRIBUTE_KINDS.get(machine) and text.endswith(".attributes"):
-                attributes = _content(image, row)
-            elif _is_kept(text, section_kind, section_flags, row[5]):
-                content = b"" if section_kind == _SHT_NOBITS else _content(image, row)
-                sections[number] = _Section(text, section_kind, section_flags, row[8], row[9], row[5], [content])
-        for row in rows:
-            if row[1] in (_SHT_REL, _SHT_RELA) and row[7] in sections:
-                sections[row[7]].relocations += _relocations(_content(image, row), row[1], image[4], len(symbols))
-    except (struct.error, IndexError) as error:
-        raise ValueError(f"the object '{name}' is damaged: {error}") from error
-    return _Object(image[4], machine, flags, sections, symbols, attributes)
-
-
-def _is_kept(name: str, kind: int, flags: int, size: int) -> bool:
-    is_memory = flags & _SHF_ALLOC and kind not in (_SHT_REL, _SHT_RELA) and kind < 0x60000000
-    return bool(is_memory and size and not name.startswith(_UNWINDING))
-
-
-def _symbols(image: bytes, row: tuple[int, ...], names: bytes, form: int) -> list[_Symbol]:
-    found = []
-    for fields in _FORMS[form].symbol.iter_unpack(_content(image, row)):
-        if form == 1:
-            name, value, size, info, other, section = fields
-        else:
-            name, info, other, section, value, size = fields
-        found.append(_Symbol(_text(names, name), info >> 4, info & 15, other & 3, section, value, size))
-    return found
-
-
-def _relocations(content: bytes, kind: int, form: int, symbols: int) -> list[tuple[int, int, int, int | None]]:
-    found: list[tuple[int, int, int, int | None]] = []
-    layout = _FORMS[form].rela if kind == _SHT_RELA else _FORMS[form].rel
-    for offset, info, *addend in layout.iter_unpack(content):
-        number, what = (info >> 8, info & 0xFF) if form == 1 else (info >> 32, info & 0xFFFFFFFF)
-        if number >= symbols:
-            raise ValueError("a relocation names a symbol that does not exist")
-        found.append((offset, what, number, addend[0] if addend else None))
-    return found
-
-
-def _content(image: bytes, row: tuple[int, ...]) -> bytes:
-    offset, size = row[4], row[5]
-    if offset + size > len(image):
-        raise ValueError("a section lies outside its file")
-    return image[offset : offset + size]
-
-
-def _text(names: bytes, at: int) -> str:
-    end = names.find(b"\0", at)
-    if at > len(names) or end < 0:
-        raise ValueError("a name lies outside its table")
-    return names[at:end].decode()
 
 
 def _for_both_conventions(attributes: bytes) -> bytes:
