@@ -47,9 +47,10 @@ class LiteRtModel:
             return None
 
     def _run(self, samples: Sequence[Feeds], inputs: Sequence[Port], outputs: Sequence[Port]) -> list[Feeds]:
-        from ai_edge_litert.interpreter import Interpreter
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-        interpreter: Any = Interpreter(model_path=str(self.path))
+        plain = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        interpreter: Any = Interpreter(model_path=str(self.path), experimental_op_resolver_type=plain)
         places = dict(zip(self.inputs, interpreter.get_input_details(), strict=True))
         for port in inputs:
             interpreter.resize_tensor_input(places[port.tensor]["index"], list(port.own_shape))
