@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mace_core.errors import MaceError, UsageError
+from mace_core.errors import MaceError
 from mace_core.progress import report
 
 TARGETS: Mapping[str, str] = {
@@ -71,8 +71,6 @@ def build_libraries(
             continue
         try:
             made = build_library(models, folder, target=target, name=symbol, optimize=optimize)
-        except UsageError:  # the packages are ours: what is wrong is said here
-            raise
         except MaceError as error:
             done.append(BuiltLibrary(abi, target, failure=str(error).replace(f"{folder}/", "")))
             continue
