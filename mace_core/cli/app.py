@@ -33,6 +33,7 @@ from mace_core.cli.run import run
 from mace_core.cli.serve import serve
 from mace_core.cli.signing import keygen, sign, verify
 from mace_core.cli.streams import OutputLostError, give_up_output
+from mace_core.cli.tune_threads import tune_threads
 from mace_core.cli.validate import validate
 from mace_core.cli.verbosity import level_of, set_up_logging
 from mace_core.errors import MaceError, advice_for
@@ -59,6 +60,7 @@ app.command()(explain)
 app.command()(benchmark)
 app.command()(profile)
 app.command()(memory)
+app.command("tune-threads")(tune_threads)
 app.command()(serve)
 app.command()(accuracy)
 app.command()(validate)
@@ -148,6 +150,7 @@ _OWN_COMMANDS = frozenset(
         "benchmark",
         "profile",
         "memory",
+        "tune-threads",
         "accuracy",
         "validate",
         "quantize",

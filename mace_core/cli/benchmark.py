@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mace_core.cli.benchmark_sections import check_sections, measured, printer
+from mace_core.cli.benchmark_throughput import check_throughput, deliver_throughput, open_sessions, throughput_of
 from mace_core.cli.options import Model
 from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
 from mace_core.cli.written_files import check_target
-from mace_core.errors import MaceError
+from mace_core.errors import MaceError, UsageError
+from mace_core.presentation.chart_page import SUFFIXES
 
 if TYPE_CHECKING:
     from mace_core.cli.measuring import Timings
@@ -45,6 +47,29 @@ def benchmark(
     streams: Annotated[
         int, typer.Option("--streams", metavar="N", min=1, max=256, help="Concurrent requests on one session.")
     ] = 1,
+    seconds: Annotated[
+        float,
+        typer.Option(
+            "--seconds",
+            metavar="S",
+            min=0,
+            help="Measure throughput alone, for so long: frames a second and latencies of all streams.",
+            show_default=False,
+        ),
+    ] = 0.0,
+    spread: Annotated[
+        bool,
+        typer.Option("--spread", help="With --seconds: a session for each device named, which streams take in turn."),
+    ] = False,
+    chart: Annotated[
+        Path | None,
+        typer.Option(
+            "--chart",
+            metavar="FILE.html|FILE.svg",
+            help="With --seconds: draw throughput over time and the distribution of latencies.",
+            show_default=False,
+        ),
+    ] = None,
     trace: Annotated[
         Path | None,
         typer.Option(
@@ -93,6 +118,8 @@ def benchmark(
       mace benchmark model.onnx --trace trace.json --timeline timeline.svg
 
       mace benchmark model.onnx --sections mace --runs 100 --warmup 1
+
+      mace benchmark model.onnx --streams 4 --seconds 10 --threads 1 --chart throughput.html
     """
     from mace_core.cli.output import print_folded
     from mace_core.report.model_facts import model_facts
@@ -100,8 +127,20 @@ def benchmark(
 
     check_target("--trace", trace, (".json",))
     check_target("--timeline", timeline, (".svg",))
+    check_target("--chart", chart, SUFFIXES)
+    pictures = {"--trace": trace is not None, "--timeline": timeline is not None}
+    if seconds:
+        check_throughput(session, spread=spread, given={**pictures, "--sections": bool(sections)})
+        with open_sessions(model, session, spread=spread) as sessions:
+            fed = _feeds(sessions[0][1], inputs, batch)
+            flow = throughput_of(sessions, fed, streams=streams, seconds=seconds, warmup=warmup, batch=batch or 1)
+            virtual = {name: what for _, each in sessions for name, what in each.explain().virtual.items()}
+        deliver_throughput(model, flow, virtual, chart, output)
+        return
+    if spread or chart is not None:
+        raise UsageError(f"{'--spread' if spread else '--chart'} is for throughput: give --seconds S too")
     if sections:
-        others = {"--streams": streams > 1, "--trace": trace is not None, "--timeline": timeline is not None}
+        others = {"--streams": streams > 1, **pictures}
         check_sections(sections, others)
         with session.open(model) as opened:
             statistics = measured(opened, model, _feeds(opened, inputs, batch), warmup=warmup, runs=runs)

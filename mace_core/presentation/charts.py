@@ -114,7 +114,7 @@ class Lines:
         drawn = [each for each in self.lines if each.xs]
         if not drawn:
             return _text(8, 18, self.title, "title")
-        top, left, width = 30 + (18 if self.marks else 0), 84, WIDTH - 84 - 24
+        top, left, width = 30 + (18 if self.marks else 0), 84, WIDTH - 84 - 44
         x0, x1 = min(min(each.xs) for each in drawn), max(max(each.xs) for each in drawn)
         values = [value for each in drawn for value in (*each.ys, *each.low, *each.high)]
         y0, y1 = (0.0 if self.from_zero else min(values)), max(values)
