@@ -132,7 +132,8 @@ def _figures(found: Inspection) -> list[str]:
         shapes = ", ".join(f"{name}={'x'.join(map(str, shape)) or 'scalar'}" for name, shape in found.shapes.items())
         assumed = f" (assumed: {found.assumed})" if found.assumed else ""
         lines.append(f"at {shapes or 'no inputs'}{assumed}:")
-        lines.append(f"  multiply-accumulates: {found.macs / 1e9:.3f} G a run")
+        work = f"{found.macs / 1e9:.3f} G" if found.macs >= 1e7 or not found.macs else f"{found.macs / 1e6:.3f} M"
+        lines.append(f"  multiply-accumulates: {work} a run")
         activations, total = found.peak_activation_bytes, found.peak_activation_bytes + found.weight_bytes
         lines.append(f"  memory: {format_bytes(total)}, of which activations {format_bytes(activations)} at the peak")
         if found.unsized:
@@ -162,6 +163,7 @@ def _tables(found: Inspection) -> list[Table]:
     ]
     sections = [(each.kind, each.name[:16], f"{each.offset}", format_bytes(each.nbytes)) for each in found.sections]
     operators = [(operator, str(count)) for operator, count in found.operators.items()]
+    own = [(operator, str(count)) for operator, count in found.file_operators.items()]
     layers = [
         (each.name or "(the model itself)", each.kind, f"{each.nodes}", f"{each.parameters:,}", _millions(each.macs))
         for each in found.layers
@@ -177,7 +179,8 @@ def _tables(found: Inspection) -> list[Table]:
     return [
         Table((Column("", 2), Column("name"), prose("type"), Column("", 1)), ends),
         Table((Column("parameters"), number("tensors", 2), number("elements", 1), number("size")), kinds),
-        Table((Column("operator"), number("nodes")), operators),
+        Table((Column("operator of the file"), number("count")), own),
+        Table((Column("operator" if not own else "imported as"), number("nodes")), operators),
         Table((Column("layer"), Column("class", 1), *work), layers),
         Table((Column("metadata"), prose("value", 1)), [(key, _shortened(text)) for key, text in metadata]),
         Table((Column("compiled for"), prose("inputs"), *counts, number("size"), prose("depends on", 1)), compiled),

@@ -37,7 +37,8 @@ def _cards(found: Inspection) -> list[list[str]]:
         [f"{found.parameter_count:,}", f"parameters in {format_bytes(found.weight_bytes)}"],
     ]
     if found.macs is not None:
-        cards.append([f"{found.macs / 1e9:.3f} GMAC", "a run"])
+        small = 0 < found.macs < 1e7
+        cards.append([f"{found.macs / 1e6:.3f} MMAC" if small else f"{found.macs / 1e9:.3f} GMAC", "a run"])
     if found.peak_activation_bytes is not None:
         cards.append([format_bytes(found.peak_activation_bytes), "activations at the peak"])
     return [*cards, [format_bytes(found.file_bytes), "file"]]
@@ -59,6 +60,11 @@ def _tables(found: Inspection) -> list[dict[str, Any]]:
     told = [[key, _beginning(text)] for key, text in (*found.properties.items(), *found.metadata.items())]
     return [
         {"title": "Inputs and outputs", "columns": ["", "name", "type"], "rows": ends},
+        {
+            "title": "Operators of the file",
+            "columns": ["operator", "#count"],
+            "rows": [[operator, f"{count:,}"] for operator, count in found.file_operators.items()],
+        },
         {
             "title": "Operators",
             "columns": ["operator", "#nodes"],

@@ -55,6 +55,10 @@ def conclusions(found: ThreadAdvice) -> list[str]:
 
 def _conclusion(purpose: str, advice: Advice) -> str:
     word = "latency" if purpose == "latency" else "throughput"
+    if not advice.matters and advice.hurts:
+        lead = advice.lead
+        faster = f"{lead.median:.2f} times as fast as {advice.worst} ({lead.low:.2f} to {lead.high:.2f})"
+        return f"{word}: use {advice.chosen}; it is {faster}"
     if not advice.matters:
         return f"{word}: the number of threads makes no difference that could be told from noise; use {advice.chosen}"
     gain = advice.gain

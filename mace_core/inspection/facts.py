@@ -151,6 +151,7 @@ class Inspection:
         inputs, outputs: in the order of the model.
         metadata: the model's own key-value properties.
         operators: how many nodes there are of each operator, bodies of control flow included, the most frequent first.
+        file_operators: the same as the file's own format calls them, of formats that are imported as others.
         parameters: constants by element type, most bytes first.
         shapes: of the inputs, that ``macs`` and ``peak_activation_bytes`` are for.
         assumed: free dimensions that had to be given a size for that, as text.
@@ -173,6 +174,7 @@ class Inspection:
     outputs: list[ValueFact] = field(default_factory=list)
     metadata: dict[str, str] = field(default_factory=dict)
     operators: dict[str, int] = field(default_factory=dict)
+    file_operators: dict[str, int] = field(default_factory=dict)
     parameters: list[ParameterCount] = field(default_factory=list)
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     assumed: str = ""

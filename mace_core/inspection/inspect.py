@@ -26,6 +26,7 @@ from mace_core.inspection.onnx_file import (
 )
 from mace_core.inspection.package_file import add_package_facts
 from mace_core.inspection.problems import add_problems, all_nodes
+from mace_core.inspection.tflite_file import add_tflite_facts
 
 _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
 
@@ -73,6 +74,8 @@ def examine_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None =
         add_file_facts(found, proto)
         add_missing_data(found, proto, path.parent)
         add_deprecated(found, proto)
+    if path.suffix.lower() == ".tflite":
+        add_tflite_facts(found, path)
     graph: Graph | None = None
     resolution: Resolution | None = None
     try:

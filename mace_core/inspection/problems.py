@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from mace_core.errors import MaceError
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.graph.graph import captured_values
@@ -23,10 +25,13 @@ _log = logging.getLogger("mace")
 
 _STANDARD_DOMAINS = ("", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training")
 _NAMES_SHOWN = 5
+MOST_BYTES_READ = 1 << 30
+"""Weights beyond this are not looked through."""
+_FLOATS = (DType.FLOAT32, DType.FLOAT64, DType.FLOAT16)
 
 
 def add_problems(found: Inspection, graph: Graph, resolution: Resolution | None) -> None:
-    """Tell operators that nobody knows, free dimensions, odd element types, and what nothing reads.
+    """Tell operators that nobody knows, free dimensions, odd element types, numbers that are none, what nothing reads.
 
     Args:
         resolution: types at the shapes the inspection is for, where they are known.
@@ -34,6 +39,7 @@ def add_problems(found: Inspection, graph: Graph, resolution: Resolution | None)
     _add_unknown_operators(found, graph, resolution)
     _add_free_dimensions(found, graph)
     _add_odd_types(found, graph)
+    _add_not_finite(found, graph)
     _add_unused(found, graph)
 
 
@@ -45,7 +51,7 @@ def _add_unknown_operators(found: Inspection, graph: Graph, resolution: Resoluti
     runners = _who_runs(graph, unknown, resolution)
     counts = Counter(node.qualified_op for node in unknown)
     for operator, count in counts.items():
-        nodes = f"{operator} ({count} node{'s' * (count != 1)})"
+        nodes = f"{operator} ({count} node{'s' * (count != 1)}{_layer_of(graph, unknown, operator)})"
         able = sorted({name for node in unknown if node.qualified_op == operator for name in runners.get(node, ())})
         if able:
             found.add(Severity.NOTE, f"{nodes} is not a standard operator; {', '.join(able)} runs it")
@@ -56,6 +62,14 @@ def _add_unknown_operators(found: Inspection, graph: Graph, resolution: Resoluti
                 "install the provider or the package of operators that the model was made for, or register one "
                 "with mace_core.custom_op",
             )
+
+
+def _layer_of(graph: Graph, nodes: Sequence[Node], operator: str) -> str:
+    """The first node of an operator, with the layer of the author's model that it comes from; "" where none tells."""
+    for node in nodes:
+        if node.qualified_op == operator and (origin := graph.origin_of(node)) is not None:
+            return f", first '{node.name}' of {origin}"
+    return ""
 
 
 def _core_knows(node: Node) -> bool:
@@ -128,6 +142,29 @@ def _add_odd_types(found: Inspection, graph: Graph) -> None:
             found.add(Severity.NOTE, f"the input '{value.name}' is float64, which few devices take")
         if isinstance(value.type, TensorType) and value.type.dtype is DType.STRING:
             found.add(Severity.NOTE, f"the input '{value.name}' is a string, which the core and the reference handle")
+
+
+def _add_not_finite(found: Inspection, graph: Graph) -> None:
+    """Weights that are NaN or infinite: a training that went wrong.  Infinities alone may be meant (masks)."""
+    if found.weight_bytes > MOST_BYTES_READ:
+        return
+    bad: list[str] = []
+    for each in (graph, *_bodies(graph)):
+        for value in each.initializers.values():
+            tensor = value.constant
+            if tensor is not None and tensor.dtype in _FLOATS and tensor.size:
+                missing = int(np.isnan(tensor.numpy()).sum())
+                if missing:
+                    bad.append(f"'{value.name}' ({missing} of {tensor.size})")
+    if bad:
+        found.add(Severity.WARNING, f"constants hold NaN: {_shown(bad)}", "results that depend on them are NaN too")
+
+
+def _bodies(graph: Graph) -> Iterator[Graph]:
+    for node in graph.nodes:
+        for body in node.subgraphs():
+            yield body
+            yield from _bodies(body)
 
 
 def _add_unused(found: Inspection, graph: Graph) -> None:

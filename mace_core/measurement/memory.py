@@ -84,6 +84,7 @@ class Moment:
 
     @property
     def total(self) -> KindUse:
+        """All kinds together."""
         """Of all kinds together."""
         found = KindUse()
         for each in self.kinds.values():

@@ -25,6 +25,7 @@ class Estimate:
         return (self.high - self.low) / 2 / self.median if self.median else 0.0
 
     def as_data(self) -> dict[str, float]:
+        """Its numbers by name."""
         return {"median": self.median, "low": self.low, "high": self.high, "count": self.count}
 
 

@@ -59,6 +59,7 @@ class Measured:
     joules: list[float] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
+        """The estimates of all figures, ready for JSON."""
         return {
             "threads": self.candidate.threads,
             "affinity": self.candidate.affinity,
@@ -78,20 +79,31 @@ class Advice:
         best: the candidate with the best figure.
         chosen: what to use: the fewest threads whose figure cannot be told from the best.
         gain: how many times better it is than the fewest threads of all.
+        worst: the candidate with the worst figure.
+        lead: how many times better the chosen one is than that.
         ties: candidates that cannot be told from the best.
     """
 
     best: Candidate
     chosen: Candidate
     gain: Estimate
+    worst: Candidate
+    lead: Estimate
     ties: tuple[Candidate, ...]
 
     @property
     def matters(self) -> bool:
-        """Whether the number of threads makes a difference at all."""
-        return is_more(self.gain) and self.gain.median >= MATTERS
+        """Whether more threads than the fewest are worth it."""
+        return _is_better(self.gain)
+
+    @property
+    def hurts(self) -> bool:
+        """Whether some candidate is worse than the chosen one."""
+        return _is_better(self.lead)
 
     def as_data(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+
         def told(each: Candidate) -> dict[str, Any]:
             return {"threads": each.threads, "affinity": each.affinity}
 
@@ -99,6 +111,8 @@ class Advice:
             "best": told(self.best),
             "chosen": told(self.chosen),
             "gain_over_fewest": self.gain.as_data(),
+            "worst": told(self.worst),
+            "lead_over_worst": self.lead.as_data(),
             "matters": self.matters,
             "not_told_apart": [told(each) for each in self.ties],
         }
@@ -123,6 +137,7 @@ class ThreadAdvice:
     disturbance: float
 
     def as_data(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
         return {
             "rounds": self.rounds,
             "disturbance": self.disturbance,
@@ -224,7 +239,9 @@ def _advice(measured: Sequence[Measured], speeds_of: Callable[[Measured], Sequen
     ]
     chosen = min(ties, key=lambda each: (each.threads, each.affinity != "none"))
     fewest = min((each.candidate for each in measured), key=lambda each: (each.threads, each.affinity != "none"))
-    return Advice(best, chosen, ratios(speeds[chosen], speeds[fewest]), tuple(ties))
+    worst = min(measured, key=lambda each: estimate(speeds[each.candidate]).median).candidate
+    gain, lead = (ratios(speeds[chosen], speeds[other]) for other in (fewest, worst))
+    return Advice(best, chosen, gain, worst, lead, tuple(ties))
 
 
 def _is_better(ratio: Estimate) -> bool:

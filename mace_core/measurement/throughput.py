@@ -59,6 +59,7 @@ class Throughput:
 
     @property
     def runs(self) -> int:
+        """Of all streams."""
         return sum(len(stream.spans) for stream in self.streams)
 
     @property

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +196,7 @@ def test_the_command_prints_sections_and_json(mace: Any, conv: Path) -> None:
         "Conv",
         "author",
         "someone",
-        "0.000 G a run",
+        "0.014 M a run",
         "note:",
     ):
         assert words in done.stdout
@@ -258,3 +260,38 @@ def test_the_command_writes_a_page_and_refuses_pickles(conv: Path, mace: Any, tm
     (tmp_path / "m.pkl").write_bytes(b"\x80\x04N.")
     ran = mace("inspect", "m.pkl")
     assert (ran.returncode, "add --trust" in ran.stderr, ran.stderr.count("\n")) == (1, True, 1)
+
+
+def test_a_tensorflow_lite_file_is_told_in_its_own_words_too(tmp_path: Path) -> None:
+    pytest.importorskip("tflite")
+    package = importlib.util.find_spec("basic_pitch")
+    if package is None or not package.submodule_search_locations:
+        pytest.skip("basic-pitch is not installed: its model is inspected")
+    source = Path(package.submodule_search_locations[0]) / "saved_models" / "icassp_2022" / "nmp.tflite"
+    packed = tmp_path / "labelled.tflite"
+    packed.write_bytes(source.read_bytes())
+    with zipfile.ZipFile(packed, "a") as archive:  # as TensorFlow Lite's metadata appends label files
+        archive.writestr("labels.txt", "one\ntwo\nthree\n")
+    found = inspect_model(packed)
+    assert found.file_operators["CONV_2D"] > 10
+    assert found.operators["Conv"] >= found.file_operators["CONV_2D"]
+    assert found.properties["format"] == "TensorFlow Lite"
+    assert found.properties["packed files"] == "labels.txt (3 lines)"
+    assert found.macs is not None and found.macs > 1e8
+
+
+def test_weights_that_are_no_numbers_are_told(tmp_path: Path) -> None:
+    weight = numpy_helper.from_array(np.array([[1, np.nan, np.inf]], np.float32), "w")
+    node = helper.make_node("Add", ["x", "w"], ["y"])
+    found = inspect_model(save(tmp_path / "m.onnx", [node], [value("x", [1, 3])], [value("y", None)], [weight]))
+    assert [problem.text for problem in found.problems] == ["constants hold NaN: 'w' (1 of 3)"]
+
+
+def test_an_unknown_operator_is_told_with_the_layer_that_it_comes_from(tmp_path: Path) -> None:
+    node = helper.make_node("Strange", ["x"], ["y"], domain="acme.odd", name="strange_1")
+    node.metadata_props.add(key="mace.module", value="layers.3")
+    node.metadata_props.add(key="mace.place", value="/home/me/net.py:12")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("acme.odd", 1)]
+    path = save(tmp_path / "m.onnx", [node], [value("x", [2])], [value("y", [2])], opset_imports=opsets)
+    texts = [problem.text for problem in inspect_model(path).problems]
+    assert any("(1 node, first 'strange_1' of layer 'layers.3', net.py:12)" in text for text in texts)

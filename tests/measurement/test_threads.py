@@ -70,11 +70,15 @@ class TestAdvice:
         assert set(found.latency.ties) == {Candidate(2), Candidate(3), Candidate(4)}
         assert "cannot be told from it" in conclusions(found)[0]
 
+    def test_threads_that_only_hurt_are_told(self) -> None:
+        found = advise([measured(n, 5.0 * n, noise=0.03, seed=n) for n in (1, 2)])
+        assert found.latency.chosen == Candidate(1)
+        assert conclusions(found)[0].startswith("latency: use 1; it is 2.0")
+
     def test_noise_alone_makes_no_difference(self) -> None:
         told = [advise([measured(n, 5, noise=0.3, seed=10 * seed + n) for n in (1, 2)]).latency for seed in range(100)]
         assert sum(advice.chosen == Candidate(1) for advice in told) >= 93
-        quiet = next(advice for advice in told if not advice.matters)
-        assert quiet.chosen == Candidate(1)
+        assert sum(advice.matters or advice.hurts for advice in told) <= 14
 
     def test_a_busy_machine_is_told(self) -> None:
         found = advise([measured(n, 5, noise=0.5, seed=n) for n in (1, 2)])

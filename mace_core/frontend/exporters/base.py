@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mace_core.errors import ExporterError, ModelError, shorten
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.host.children import ChildFailedError, ask_child
+from mace_core.tensor.files import FileIdentity, settled_identity
 
 if TYPE_CHECKING:
     from mace_core.graph import Graph
@@ -50,13 +51,19 @@ class ExporterFrontend(Frontend):
         label = "the model given as bytes" if named is None else f"'{named}'"
         self.check(label)
         require(self.needs, self.extra, f"{label} is {self.what}")
-        with tempfile.TemporaryDirectory(prefix="mace-export-") as folder:
-            if not isinstance(source, Path):
-                given, source = source, Path(folder) / f"model{self.suffixes[0]}"
-                source.write_bytes(given)
-            target = Path(folder) / "exported.onnx"
-            by = self._exported(source, target, label)
-            graph = read_exported(target, label)
+        identity = settled_identity(source) if isinstance(source, Path) and not self.files_of(source) else None
+        kept = _last.get(identity) if identity is not None else None
+        if kept is not None:
+            graph, by = import_exported(kept[0], label), kept[1]
+        else:
+            with tempfile.TemporaryDirectory(prefix="mace-export-") as folder:
+                if not isinstance(source, Path):
+                    given, source = source, Path(folder) / f"model{self.suffixes[0]}"
+                    source.write_bytes(given)
+                target = Path(folder) / "exported.onnx"
+                by = self._exported(source, target, label)
+                _keep(identity, target, by)
+                graph = read_exported(target, label)
         graph.source_path = str(path) if path is not None else None
         graph.metadata.setdefault(EXPORTED_BY, by)
         graph.other_files = [str(file.absolute()) for file in self.files_of(path)] if path is not None else []
@@ -118,10 +125,9 @@ def read_exported(target: Path, label: str) -> Graph:
     """
     from mace_core.frontend.onnx import OnnxFrontend
 
+    if not _files_beside(target):
+        return import_exported(target.read_bytes(), label)
     try:
-        beside = [file for file in target.parent.iterdir() if file.name.startswith(f"{target.name}.")]
-        if not beside:
-            return OnnxFrontend().load(target.read_bytes())
         graph = OnnxFrontend().load(target, mmap=False)
     except ModelError as error:
         raise ExporterError(f"{label}: what its exporter wrote cannot be read: {error}") from error
@@ -130,6 +136,37 @@ def read_exported(target: Path, label: str) -> Graph:
             if value.constant is not None:
                 value.constant.source = None
     return graph
+
+
+def import_exported(content: bytes, label: str) -> Graph:
+    """The graph of what an exporter wrote.
+
+    Raises:
+        ExporterError: if it is not valid.
+    """
+    from mace_core.frontend.onnx import OnnxFrontend
+
+    try:
+        return OnnxFrontend().load(content)
+    except ModelError as error:
+        raise ExporterError(f"{label}: what its exporter wrote cannot be read: {error}") from error
+
+
+def _files_beside(target: Path) -> list[Path]:
+    """Files with weights."""
+    return [file for file in target.parent.iterdir() if file.name.startswith(f"{target.name}.")]
+
+
+_last: dict[FileIdentity, tuple[bytes, str]] = {}
+"""What the latest export of this process gave: commands that open a session look at the model once more."""
+
+_MOST_KEPT_BYTES = 256 << 20
+
+
+def _keep(identity: FileIdentity | None, target: Path, by: str) -> None:
+    _last.clear()
+    if identity is not None and target.stat().st_size <= _MOST_KEPT_BYTES and not _files_beside(target):
+        _last[identity] = (target.read_bytes(), by)
 
 
 def _graphs(graph: Graph) -> list[Graph]:
