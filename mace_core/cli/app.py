@@ -24,7 +24,7 @@ from mace_core.cli.explain import explain
 from mace_core.cli.inspect import inspect
 from mace_core.cli.memory import memory
 from mace_core.cli.monitor import monitor
-from mace_core.cli.options import Debug, Quiet, Verbose
+from mace_core.cli.options import Debug, Quiet, Trust, Verbose
 from mace_core.cli.plugins import plugins
 from mace_core.cli.profile import profile
 from mace_core.cli.prune import prune
@@ -88,12 +88,14 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    trust: Trust = False,
     custom_ops: Annotated[
         list[str],
         typer.Option(
@@ -106,6 +108,10 @@ def options(
 ) -> None:
     """What the options before a sub-command do."""
     set_up_logging(level_of(verbose=verbose, quiet=quiet, debug=debug))
+    if trust:
+        from mace_core.frontend import trusted_files
+
+        context.with_resource(trusted_files())
     if custom_ops:
         from mace_core.cli.custom_ops import import_custom_ops
 

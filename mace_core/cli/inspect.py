@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mace_core.cli.options import Model, Trust
+from mace_core.cli.options import Model
 from mace_core.cli.shared_options import OutputOptions, shared_options
 from mace_core.cli.written_files import check_target
 from mace_core.errors import ModelError
@@ -45,7 +44,6 @@ def inspect(
             show_default=False,
         ),
     ] = None,
-    trust: Trust = False,
     output: OutputOptions,
 ) -> None:
     """Show what a model contains: inputs, outputs, operators, parameters, work, memory, metadata, problems.
@@ -64,25 +62,23 @@ def inspect(
 
       mace inspect model.mace
 
-      mace inspect pipeline.joblib --trust
+      mace --trust inspect pipeline.joblib
     """
     from mace_core.cli.output import print_line, progress
-    from mace_core.frontend import trusted_files
     from mace_core.inspection import examine_model
 
     check_target("--html", page, (".html", ".htm"))
-    with trusted_files() if trust else contextlib.nullcontext():
-        with progress(f"Reading {model}"):
-            found, graph, resolution = examine_model(model, _shapes(model, shape))
-        if page is not None:
-            if graph is None:
-                raise ModelError(f"'{model}' has no graph to show: {found.problems[0].text}")
-            from mace_core.cli.inspect_page import summary
-            from mace_core.report.graph_page import write_graph_page
+    with progress(f"Reading {model}"):
+        found, graph, resolution = examine_model(model, _shapes(model, shape))
+    if page is not None:
+        if graph is None:
+            raise ModelError(f"'{model}' has no graph to show: {found.problems[0].text}")
+        from mace_core.cli.inspect_page import summary
+        from mace_core.report.graph_page import write_graph_page
 
-            types = {} if resolution is None else resolution.types
-            with progress(f"Writing {page}"):
-                write_graph_page(page, graph, types, Path(model).name or model, summary(found))
+        types = {} if resolution is None else resolution.types
+        with progress(f"Writing {page}"):
+            write_graph_page(page, graph, types, Path(model).name or model, summary(found))
 
     def text() -> None:
         _print(found, output)

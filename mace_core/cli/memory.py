@@ -78,6 +78,7 @@ def _observed(model: str, session: SessionOptions, inputs: InputOptions, runs: i
     from mace_core.cli.custom_ops import imported_sources
     from mace_core.cli.memory_child import CODE
     from mace_core.cli.output import progress
+    from mace_core.frontend.exporters.trust import are_trusted
     from mace_core.host.children import ChildFailedError, ask_child
     from mace_core.measurement import MemoryReport
     from mace_core.measurement.model_files import model_files
@@ -89,6 +90,7 @@ def _observed(model: str, session: SessionOptions, inputs: InputOptions, runs: i
         "files": [str(path) for path in files],
         "runs": runs,
         "custom_ops": imported_sources(),
+        "trust": are_trusted(),
         "inputs": {**given, "npz": None if inputs.npz is None else str(inputs.npz)},
         "session": {
             "devices": session.devices,

@@ -6,6 +6,7 @@ options) is imported after the model is loaded, and shown as a step of its own.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ def observed(observer: MemoryObserver, question: Mapping[str, Any]) -> Any:
     """The report, or the error as data."""
 
     def open_session() -> Session:
+        from mace_core.frontend import trusted_files
         from mace_core.session import Session
 
         if question["custom_ops"]:
@@ -47,7 +49,8 @@ def observed(observer: MemoryObserver, question: Mapping[str, Any]) -> Any:
 
             for source in question["custom_ops"]:
                 import_custom_ops(source)
-        return Session(question["model"], **question["session"])
+        with trusted_files() if question["trust"] else contextlib.nullcontext():
+            return Session(question["model"], **question["session"])
 
     def feeds_of(session: Session) -> Mapping[str, npt.NDArray[Any]]:
         from mace_core.cli.shared_options import InputOptions

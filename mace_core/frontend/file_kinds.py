@@ -26,8 +26,8 @@ _CONVERT_TF = (
 )
 _WEIGHTS = "it has weights and no graph: export the model to ONNX (of transformers: optimum-cli export onnx)"
 _PICKLE = (
-    "reading it runs the code that it holds: load it yourself, and give mace_core.load_model the estimator, or add "
-    "--trust"
+    "reading it runs the code that it holds: load it yourself, and give mace_core.load_model the estimator, or write "
+    "`mace --trust …`"
 )
 _LINK = "download the file itself, through the site's raw or download link"
 _AS_INPUT = "a model's input is given beside the model (on the command line with --input)"

@@ -39,13 +39,16 @@ class LayoutLibrary:
     notice: str = NOTICE
 
 
-def layout_library() -> LayoutLibrary:
+def layout_library(*, otherwise: str = "leave the graph out with --no-graph") -> LayoutLibrary:
     """The library that is installed here.
+
+    Args:
+        otherwise: what to do without it, for the message.
 
     Raises:
         UsageError: if there is none, or one that is laid out otherwise; the message says what to install.
     """
-    install = "install it with `pip install 'mace-core[profile]'`, or leave the graph out with --no-graph"
+    install = f"install it with `pip install 'mace-core[profile]'`, or {otherwise}"
     found = importlib.util.find_spec("netron")
     if found is None or not found.submodule_search_locations:
         raise UsageError(f"the library that lays out the graph of the page (netron) is not installed: {install}")

@@ -44,7 +44,7 @@ def write_graph_page(
     Raises:
         UsageError: if the file cannot be written, or the library that lays out graphs is not installed.
     """
-    save_page(path, graph_page_html(graph, types, label, summary, layout_library()))
+    save_page(path, graph_page_html(graph, types, label, summary, layout_library(otherwise="leave the page out")))
 
 
 def graph_page_html(

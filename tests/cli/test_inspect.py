@@ -259,7 +259,10 @@ def test_the_command_writes_a_page_and_refuses_pickles(conv: Path, mace: Any, tm
     assert (tmp_path / "m.html").read_text().startswith("<!doctype html>")
     (tmp_path / "m.pkl").write_bytes(b"\x80\x04N.")
     ran = mace("inspect", "m.pkl")
-    assert (ran.returncode, "add --trust" in ran.stderr, ran.stderr.count("\n")) == (1, True, 1)
+    assert (ran.returncode, "`mace --trust …`" in ran.stderr, ran.stderr.count("\n")) == (1, True, 1)
+    trusted = mace("--trust", "inspect", "m.pkl")
+    assert trusted.returncode == 1
+    assert "runs the code" not in trusted.stderr  # it is looked at, and is no estimator
 
 
 def test_a_tensorflow_lite_file_is_told_in_its_own_words_too(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ class SklearnFrontend(ExporterFrontend):
         if not are_trusted():
             raise ExporterError(
                 f"{label} is a Python pickle: reading it runs the code that it holds; if you trust whoever made it, "
-                "add --trust (in Python: within mace_core.frontend.trusted_files()), or load it yourself and give "
-                "mace_core.load_model the estimator"
+                "write `mace --trust …` (in Python: within mace_core.frontend.trusted_files()), or load it yourself "
+                "and give mace_core.load_model the estimator"
             )
 
     def advised(self, answer: Mapping[str, Any]) -> str:
