@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 
@@ -11,12 +12,13 @@ def model_files(model: str | Path) -> tuple[list[Path], int]:
     Raises:
         ModelError: if the model cannot be read.
     """
-    from mace_core.frontend.load import load_model
+    from mace_core.frontend.load import load_model, model_path
     from mace_core.graph.constants import constant_tensors
 
-    graph = load_model(model)
-    tensors = list(constant_tensors(graph))
+    tensors = list(constant_tensors(load_model(model)))
+    own = model_path(model).absolute()
     files = {Path(tensor.source.path).absolute(): None for tensor in tensors if tensor.source is not None}
-    return [Path(model).absolute(), *(path for path in files if path != Path(model).absolute())], sum(
-        tensor.nbytes for tensor in tensors
-    )
+    nbytes = sum(tensor.nbytes for tensor in tensors)
+    del tensors
+    gc.collect()  # pages that this process maps would count by half only in the one that is looked at
+    return [own, *(path for path in files if path != own)], nbytes

@@ -16,6 +16,7 @@ from mace_core.host.children import ChildFailedError, ask_child
 from mace_core.host.smaps import mapped_ranges
 from mace_core.measurement import MemoryObserver, MemoryReport
 from mace_core.measurement.memory import KindUse, held_array_bytes
+from mace_core.measurement.model_files import model_files
 
 MIB = 1 << 20
 LINUX = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what mappings hold")
@@ -118,3 +119,17 @@ def test_the_command_shows_kinds_steps_and_sizes_and_draws_them(
 def test_a_model_that_is_not_there_is_one_sentence(mace: Callable[..., Any]) -> None:
     ran = mace("memory", "missing.onnx")
     assert (ran.returncode, ran.stderr) == (2, "mace: error: there is no model file 'missing.onnx'\n")
+
+
+@LINUX
+def test_who_looks_maps_nothing_of_the_model_any_more(tmp_path: Path) -> None:
+    """Else its pages would count by half only in the process that is looked at."""
+    path = tmp_path / "big.onnx"
+    onnx = pytest.importorskip("onnx")
+    weight = onnx.numpy_helper.from_array(np.ones(MIB, np.float32), "w")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [MIB]) for name in "xy"]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Add", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weight])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    files, nbytes = model_files(path)
+    assert (files, nbytes) == ([path], 4 * MIB)
+    assert str(path) not in {each.path for each in mapped_ranges()}
