@@ -81,7 +81,7 @@ def ask_child(code: str, question: Mapping[str, Any], *, keeps_quiet: bool = Fal
         process = subprocess.Popen(
             python_command(f"\n{code}\n{_ANSWER}", str(target)),
             stdin=subprocess.PIPE,
-            stdout=complaints if keeps_quiet else sys.stderr.fileno(),
+            stdout=complaints if keeps_quiet else _STANDARD_ERROR,
             stderr=complaints if keeps_quiet else None,
         )
         try:
@@ -110,6 +110,8 @@ _os.replace(_target + ".new", _target)
 """
 
 _MOST_COMPLAINT_BYTES = 1 << 16
+_STANDARD_ERROR = 2
+"""The descriptor: `sys.stderr` may be an object that has none."""
 
 
 @contextlib.contextmanager
