@@ -88,7 +88,10 @@ def prepare_file(benchmark: Benchmark, model: Path, folder: Path) -> PreparedMod
     feeds = benchmark.feeds()
     graph = load_model(model)
     if model.suffix == ".tflite":
-        feeds = {value.name: array for value, array in zip(graph.inputs, feeds.values(), strict=True)}
+        feeds = {
+            value.name: _channels_last(array, value.type)
+            for value, array in zip(graph.inputs, feeds.values(), strict=True)
+        }
     inputs = folder / f"{model.stem if model.suffix == '.tflite' else benchmark.name}.npz"
     np.savez(inputs, **feeds)  # type: ignore[arg-type]
     fed = {value: feeds[value.name] for value in graph.inputs}
@@ -102,6 +105,15 @@ def prepare_file(benchmark: Benchmark, model: Path, folder: Path) -> PreparedMod
         outputs=tuple(value.name for value in graph.outputs),
         macs=sum(graph_macs(graph, resolve(graph, types).types).values()),
     )
+
+
+def _channels_last(array: npt.NDArray[Any], wanted: object) -> npt.NDArray[Any]:
+    """A picture as a model wants it that was converted to channels last."""
+    shape = getattr(wanted, "shape", None) or array.shape
+    fits = len(shape) == array.ndim and all(
+        a in (b, None) or isinstance(a, str) for a, b in zip(shape, array.shape, strict=True)
+    )
+    return array if fits or array.ndim != 4 else np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
 
 def write_network(build: Callable[[], Any], folder: Path) -> Path:
