@@ -62,6 +62,7 @@ def case_of(rule: str, number: int = 0) -> Case:
         ("opencl:0", "pooling of three dimensions as two poolings"),
         ("opencl:0", "LRN as AveragePool over channels"),
         ("opencl:0", "Resize as products with matrices of weights"),
+        ("opencl:0", "GRU, one step after the other"),
         ("npu:openvino-cpu", "LpNormalization as a division by the norm"),
         ("acme:sim0", "Reshape to the shape itself"),
         ("acme:sim0", "Resize in the manner that more devices have"),

@@ -75,6 +75,7 @@ _EINSUM, _MATMUL3 = "Einsum as MatMul", "MatMul of many axes as MatMul of three"
 _RESIZE = "Resize as products with matrices of weights"
 _MANNER, _REPEATED = "Resize in the manner that more devices have", "Resize by whole factors as repetition"
 _TWO, _CLIP = "operator of many inputs, two at a time", "Clip as Max and Min"
+_GRU, _LSTM = "GRU, one step after the other", "LSTM, one step after the other"
 _POS = np.abs(x(2, 3, 4, 5)) + np.float32(0.1)
 _SIZES = i64(1, 2, 7, 9)
 
@@ -219,4 +220,11 @@ CASES: tuple[Case, ...] = (
     Case(_RESIZE, "Resize", (x(1, 2, 4, 5), None, None, i64(7, 9)), {"mode": "linear", "axes": [2, 3]}, (3,)),
     Case(_MANNER, "Resize", (x(1, 2, 4, 5), None, np.float32([1, 1, 2, 3])), {"mode": "nearest"}, (2,)),
     Case(_REPEATED, "Resize", (x(1, 2, 4, 5), None, np.float32([1, 1, 2, 3])), {"mode": "nearest"}, (2,)),
+    Case(_GRU, "GRU", (x(5, 2, 3), x(1, 12, 3), x(1, 12, 4), x(1, 24)), {"hidden_size": 4}, (1, 2, 3), outputs=2),
+    Case(_GRU, "GRU", (x(3, 2, 3), x(2, 12, 3), x(2, 12, 4), x(2, 24), None, x(2, 2, 4)),
+         {"hidden_size": 4, "direction": "bidirectional", "linear_before_reset": 1}, (1, 2, 3), outputs=2),
+    Case(_GRU, "GRU", (x(1, 1, 3), x(1, 12, 3), x(1, 12, 4)), {"hidden_size": 4, "direction": "reverse"}, (1, 2)),
+    Case(_LSTM, "LSTM", (x(4, 2, 3), x(1, 16, 3), x(1, 16, 4), x(1, 32)), {"hidden_size": 4}, (1, 2, 3), outputs=3),
+    Case(_LSTM, "LSTM", (x(3, 1, 3), x(2, 16, 3), x(2, 16, 4), x(2, 32), np.int32([3]), x(2, 1, 4), x(2, 1, 4)),
+         {"hidden_size": 4, "direction": "bidirectional"}, (1, 2, 3, 4), outputs=3),
 )  # fmt: skip
