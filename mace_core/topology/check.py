@@ -25,7 +25,7 @@ from mace_core.scheduler.planning.widening import widened
 from mace_core.scheduler.running.constants import HostConstants
 from mace_core.tensor import TensorType
 from mace_core.topology.report import Finding, TopologyReport
-from mace_core.topology.rule import Compute, Rule, rewritten, rules_by_operator
+from mace_core.topology.rule import FEWEST_OPSET, Compute, Rule, rewritten, rules_by_operator
 from mace_core.topology.spans import MOST_AXES, shorter, span_of
 from mace_core.topology.spans import NAME as SPAN
 from mace_core.topology.verify import TOLERANCE, difference
@@ -263,7 +263,11 @@ class _Check:
             return lambda: rewritten(rule, view, node, self._compute)
 
         found: list[tuple[str, Callable[[], Graph | None]]] = []
-        if not node.domain and view.opset() >= 11:
+        if not node.domain and view.opset() < FEWEST_OPSET:
+            self._tried["the rewrites"] = (
+                f"they are for opset {FEWEST_OPSET} and newer, and the model has {view.opset()}"
+            )
+        elif not node.domain:
             found += [(rule.name, of_rule(rule)) for rule in self._rules.get(node.op_type, ())]
         found += [
             ("the operator in terms of others", lambda: body_of(view, node)),

@@ -89,25 +89,26 @@ class RuleBuilder(BodyBuilder):
         """A slice along one axis.
 
         Raises:
-            ValueError: before opset 10, where it has another form.
+            ValueError: for another step than 1 before opset 10, where there is none.
         """
         if self.opset < 10:
-            raise ValueError("Slice has attributes before opset 10")
+            if step != 1:
+                raise ValueError("Slice has no steps before opset 10")
+            return self.op("Slice", [value], {"starts": [start], "ends": [stop], "axes": [axis]}, into=into)
         numbers = [self.constant([number], "int64") for number in (start, stop, axis, step)]
         return self.op("Slice", [value, *numbers], into=into)
 
     def padded(self, value: Value, pads: Sequence[int], filler: float = 0.0) -> Value:
-        """``value`` with a constant around it; pads as Pad has them.
-
-        Raises:
-            ValueError: before opset 11, where it has another form.
-        """
+        """``value`` with a constant around it; pads as Pad has them."""
         if self.opset < 11:
-            raise ValueError("Pad has attributes before opset 11")
+            return self.op("Pad", [value], {"pads": [int(pad) for pad in pads], "value": float(filler)})
         return self.op(
             "Pad", [value, self.constant([int(pad) for pad in pads], "int64"), self.scalar_like(filler, value)]
         )
 
+
+FEWEST_OPSET = 9
+"""Of models that rules are for."""
 
 Rewrite = Callable[[RuleBuilder, Node], bool]
 """Appends what stands for the node; False where the rule is not for this form of it."""

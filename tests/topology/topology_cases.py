@@ -227,4 +227,12 @@ CASES: tuple[Case, ...] = (
     Case(_LSTM, "LSTM", (x(4, 2, 3), x(1, 16, 3), x(1, 16, 4), x(1, 32)), {"hidden_size": 4}, (1, 2, 3), outputs=3),
     Case(_LSTM, "LSTM", (x(3, 1, 3), x(2, 16, 3), x(2, 16, 4), x(2, 32), np.int32([3]), x(2, 1, 4), x(2, 1, 4)),
          {"hidden_size": 4, "direction": "bidirectional"}, (1, 2, 3, 4), outputs=3),
+    Case(_GRU, "GRU", (x(2, 1, 3), x(2, 12, 3), x(2, 12, 4), x(2, 24), None, x(2, 1, 4)),
+         {"hidden_size": 4, "direction": "bidirectional", "linear_before_reset": 1}, (1, 2, 3), outputs=2, opset=9),
+    Case(_APART, "Conv", (x(1, 3, 6, 7), x(4, 3, 3, 3)), {"pads": [0, 1, 2, 3], "strides": [2, 1]}, (1,), opset=9),
+    Case("InstanceNormalization spelled out", "InstanceNormalization", (x(2, 3, 4), x(3), x(3)), {}, (1, 2), opset=9),
+    Case(_REDUCED, "ReduceMean", (x(2, 3, 4, 5, 2),), {"keepdims": 0, "axes": [1, 2]}, opset=9),
+    Case("CumSum as a product with a triangle of ones", "CumSum", (x(3, 4), np.int64(0)), {}, (1,), opset=11),
+    Case(_TRANS, "ConvTranspose", (x(1, 3, 5, 4), x(3, 2, 2, 2), x(2)),
+         {"strides": [3, 3], "output_padding": [2, 1]}, (1, 2), opset=9),
 )  # fmt: skip
