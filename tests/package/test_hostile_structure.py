@@ -251,3 +251,13 @@ def test_every_way_to_cut_it_off_is_told(base: bytes, tmp_path: Path) -> None:
         path.write_bytes(base[:length])
         with pytest.raises(MaceError, match=r"is truncated|is not a MACE package|is empty"):
             open_package(path)
+
+
+def test_sections_over_each_other_are_refused_though_their_digests_fit(base: bytes) -> None:
+    at, size = struct.unpack_from("<QQ", base, 24)
+    body, table = base[:at], table_of(base)
+    rows = sorted(table["sections"], key=lambda row: row["offset"])
+    rows[2]["offset"] = rows[1]["offset"]
+    digests_made_anew(body, table)
+    with pytest.raises(MaceError, match="is not where a section can be"):
+        open_package(sealed(body, json.dumps(table).encode(), base[at + size :]))
