@@ -15,6 +15,7 @@ import numpy as np
 
 from mace_core.ahead_of_time.cmake import cmake_path, cmake_text
 from mace_core.ahead_of_time.headers import HeaderModel, header_text, runtime_headers, symbol_of
+from mace_core.ahead_of_time.linking import LinkedLibrary, LinkerMissingError, LinkError, find_linker, link_shared
 from mace_core.ahead_of_time.planning import LibraryModel
 from mace_core.ahead_of_time.ranges import Shapes, Size
 from mace_core.ahead_of_time.tables import TableMaker, Tables, WeightPool, element_bytes
@@ -154,6 +155,8 @@ def build_library(
     facts = named_target(target)
     if "linux" not in facts.target.triple:
         raise UsageError(f"libraries are built for Linux and Android; the target 'host' is {facts.target.triple} here")
+    if linker is not None:
+        find_linker(target, linker)  # before the work is done
     if not 1 <= threads <= 64:
         raise UsageError(f"a library is built for 1 to 64 threads, not {threads}")
     chosen = registry or default_registry()
@@ -369,8 +372,6 @@ class _Shared:
         linker: str | None,
         staging: _Staging,
     ) -> None:
-        from mace_core.ahead_of_time.linking import LinkedLibrary, LinkerMissingError, LinkError, link_shared
-
         self.found: LinkedLibrary | None = None
         self.error: LinkError | None = None
         self.missing = ""

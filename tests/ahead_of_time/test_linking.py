@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from mace_core.ahead_of_time.linking import (
     machine_of,
     read_library,
 )
+from mace_core.cli.main import main
 from mace_core.errors import UsageError
 from mace_core.native.compiler import compile_module
 from mace_core.native.named_targets import TARGET_NAMES, named_target
@@ -205,6 +207,20 @@ def test_a_linker_that_fails_is_told_of_and_the_rest_is_written(tmp_path: Path) 
         build_library(model, tmp_path / "out", linker="false")
     assert sorted(path.name for path in (tmp_path / "out/lib/host").iterdir()) == ["libnegation.a", "negation.o"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_the_command_takes_a_linker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(negation(tmp_path / "negation.onnx"))
+    out = tmp_path / "out"
+    assert main(["compile", model, "--target", "host", "-o", str(out), "--linker", "nothing"]) == 2
+    assert "--linker 'nothing': there is no program 'nothing' here" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["compile", model, "--device", "cpu", "-o", str(tmp_path / "x.mace"), "--linker", "ld"]) == 2
+    assert "--linker is for libraries" in capsys.readouterr().err
+    assert main(["compile", model, "--target", "host", "-o", str(out), "--linker", "gcc", "--json"]) == 0
+    (library,) = json.loads(capsys.readouterr().out)["libraries"]
+    assert library["linker"].endswith("gcc (--linker)")
+    assert library["shared_bytes"] == (out / "lib/host/libnegation.so").stat().st_size
 
 
 @pytest.mark.full
