@@ -8,9 +8,6 @@
 Files are exported in a process of their own: a framework takes hundreds of megabytes and many threads, which the
 process that runs the model shall not have, and what it prints or breaks stays there.  Objects that a program holds
 already are exported where they are (`load_object`).
+
+Nothing is imported here: a process that only loads ONNX shall not pay for exporters.
 """
-
-from mace_core.frontend.exporters.objects import load_object
-from mace_core.frontend.exporters.trust import trusted_files
-
-__all__ = ["load_object", "trusted_files"]
