@@ -386,6 +386,8 @@ def _for_both_conventions(attributes: bytes) -> bytes:
     if attributes[:1] != b"A" or attributes[5:head] != b"aeabi\0" or attributes[head] != 1:
         raise ValueError("the build attributes of an object are not as expected")
     more = bytes((_TAG_ABI_VFP_ARGS, _COMPATIBLE_WITH_BOTH))
+    if attributes.endswith(more):
+        return attributes  # it says so already
     (vendor,) = struct.unpack_from("<I", attributes, 1)
     (file,) = struct.unpack_from("<I", attributes, head + 1)
     if vendor + 1 != len(attributes) or head + file != len(attributes):

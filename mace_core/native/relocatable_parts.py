@@ -21,6 +21,9 @@ SHN_UNDEF, SHN_LORESERVE, SHN_ABS, SHN_COMMON = 0, 0xFF00, 0xFFF1, 0xFFF2
 ET_REL = 1
 EM_ARM, EM_RISCV = 40, 243
 ATTRIBUTE_KINDS = {EM_ARM: 0x70000003, EM_RISCV: 0x70000003}
+LARGEST_ALIGNMENT = 1 << 16
+"""Of a section, in bytes."""
+
 _UNWINDING = (".eh_frame", ".ARM.exidx", ".ARM.extab")
 
 
@@ -127,6 +130,8 @@ def read_elf(name: str, image: bytes) -> ElfObject:
             elif section_kind == ATTRIBUTE_KINDS.get(machine) and text.endswith(".attributes"):
                 attributes = _content(image, row)
             elif _is_kept(text, section_kind, section_flags, row[5]):
+                if row[8] > LARGEST_ALIGNMENT:
+                    raise ValueError(f"the object '{name}' has a section at an alignment of {row[8]}")
                 content = b"" if section_kind == SHT_NOBITS else _content(image, row)
                 sections[number] = ElfSection(text, section_kind, section_flags, row[8], row[9], row[5], [content])
         for row in rows:

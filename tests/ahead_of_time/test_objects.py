@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import shutil
 import subprocess
@@ -31,6 +32,7 @@ CALLEE = "define i64 @callee(i64 %x) {\n  %twice = mul i64 %x, 2\n  ret i64 %twi
 TABLE = DataSection("table", [(7).to_bytes(8, "little"), (20).to_bytes(8, "little")], 64)
 
 
+@functools.cache
 def objects(target: str = "host") -> dict[str, bytes]:
     wanted = named_target(target).target
     return {
