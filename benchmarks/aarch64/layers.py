@@ -102,11 +102,11 @@ LAYERS = {
     layer.name: layer
     for layer in (
         Layer("conv3x3", "Conv", (1, 64, 20, 20), (64, 64, 3, 3)),
-        Layer("conv3x3s2", "Conv", (1, 64, 40, 40), (64, 64, 3, 3), 2),
-        Layer("conv1x1", "Conv", (1, 128, 20, 20), (256, 128, 1, 1)),
+        Layer("conv3x3s2", "Conv", (1, 64, 56, 56), (64, 64, 3, 3), 2),
+        Layer("conv1x1", "Conv", (1, 128, 28, 28), (256, 128, 1, 1)),
         Layer("depthwise3x3", "Conv", (1, 128, 112, 112), (128, 1, 3, 3), 1, 128),
-        Layer("gemm", "MatMul", (200, 256), (256, 256)),
-        Layer("int8-gemm", "MatMulInteger", (200, 512), (512, 256), peers=("onnxruntime",)),
+        Layer("gemm", "MatMul", (400, 256), (256, 256)),
+        Layer("int8-gemm", "MatMulInteger", (400, 512), (512, 256), peers=("onnxruntime",)),
         Layer("int8-conv3x3", "QLinearConv", (1, 64, 28, 28), (64, 64, 3, 3), peers=("onnxruntime",)),
         Layer("int8-conv1x1", "QLinearConv", (1, 128, 28, 28), (256, 128, 1, 1), peers=("onnxruntime",)),
         Layer("int8-depthwise", "QLinearConv", (1, 128, 112, 112), (128, 1, 3, 3), 1, 128, peers=("onnxruntime",)),

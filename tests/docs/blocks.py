@@ -38,7 +38,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-LANGUAGES = {"python", "bash", "c", "console", "diff", "toml", "json", "yaml", "text", "mermaid"}
+LANGUAGES = {"python", "bash", "c", "cpp", "cmake", "console", "diff", "toml", "json", "yaml", "text", "mermaid"}
 MARKER = re.compile(r"^<!-- (file|code|not run): (.+) -->$")
 FIGURE = re.compile(r"-?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?")
 SPACE = re.compile(r"[ \t]+|─+")

@@ -80,6 +80,15 @@ def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Ta
                     run_kept_rows(tile, source, stride, right, kept, words[Arg.STEPS], ahead)
                 elif isinstance(tile, MatrixTile):
                     tile.run(source, [body.mul(stride, r) for r in range(variant.rows)], right, *sizes, ahead)
+                elif body.takes_lanes:
+                    # in a panel rows follow each other: no address has to be computed for each
+                    packed = body.b.icmp_signed("==", words[Arg.RIGHT_STEP], constant(tile.columns))
+                    steps = (words[Arg.STEPS], variant.unroll)
+                    with body.b.if_else(packed, likely=True) as (then, otherwise):
+                        with then:
+                            run_rows(tile, source, stride, right, constant(tile.columns), *steps, ahead)
+                        with otherwise:
+                            run_rows(tile, source, stride, right, words[Arg.RIGHT_STEP], *steps, ahead)
                 else:
                     run_rows(tile, source, stride, right, *sizes, ahead)
             out_at = body.add(out, body.mul(row, words[Arg.OUT_ROW]))

@@ -97,8 +97,7 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
                 "set that too, or leave it out"
             )
         return target, None
-    best = [Bfloat16Unit.NEON] if target.architecture == "aarch64" else [Bfloat16Unit.AMX, Bfloat16Unit.AVX512]
-    candidates = units or best
+    candidates = units or best_units(target)
     for unit in candidates:
         if unit.is_in(target):
             return target, unit
@@ -109,6 +108,11 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
         f"the cpu option 'precision' is bfloat16, which needs {needs}; {which} has {lack}; "
         "leave the option at float32, or run on a processor that has it"
     )
+
+
+def best_units(target: Target) -> list[Bfloat16Unit]:
+    """The units for bfloat16 that processors of an architecture may have, the fastest first."""
+    return [Bfloat16Unit.NEON] if target.architecture == "aarch64" else [Bfloat16Unit.AMX, Bfloat16Unit.AVX512]
 
 
 def choose_byte_tiles(features: str | None, target: Target) -> QuadUnit | None:
