@@ -101,6 +101,8 @@ class Operation:
         if not self.is_quantized(tensor):
             return moved
         scale, zero, attributes = self.encoding(tensor)
+        if "block_size" in attributes:  # its scales have axes, too
+            return self.emit("Transpose", [self.real(index)], {"perm": list(order)})
         if "axis" in attributes:
             attributes = {**attributes, "axis": list(order).index(attributes["axis"])}
         return self.emit("DequantizeLinear", [moved, scale, zero], attributes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from mace_core.errors import MaceError, ModelError, UnsupportedModelError
 from mace_core.frontend.scope import Frame
 from mace_core.frontend.tflite.custom import convert_custom
-from mace_core.frontend.tflite.description import FileOperator, FileSubgraph, FileTensor
+from mace_core.frontend.tflite.description import FileOperator, FileQuantization, FileSubgraph, FileTensor
 from mace_core.frontend.tflite.operation import INTEGERS, Operation
 from mace_core.frontend.tflite.registry import find_converter
 from mace_core.frontend.tflite.types import dtype_of, is_handle, type_of
@@ -217,6 +218,10 @@ class Place:
         quantization = tensor.quantization
         assert quantization is not None
         dtype = dtype_of(tensor, op.where)
+        if quantization.block_size:
+            made = self._blocks(tensor, quantization, dtype, op)
+            self._encodings[tensor.index] = made
+            return made
         scales, zeros = quantization.scale, quantization.zero_point
         attributes: dict[str, Any] = {}
         if scales.size == 1:
@@ -235,6 +240,28 @@ class Place:
         made = (op.number(scales, np.float32), op.number(zeros, dtype.numpy), attributes)
         self._encodings[tensor.index] = made
         return made
+
+    def _blocks(
+        self, tensor: FileTensor, quantization: FileQuantization, dtype: DType, op: Operation
+    ) -> tuple[Value, Value, dict[str, Any]]:
+        """Scales that hold for blocks along the last axis; they are in a tensor of their own."""
+        held = []
+        for number in (quantization.scale_tensor, quantization.zero_point_tensor):
+            if not -1 <= number < len(self.file.tensors):
+                raise op.error(f"has tensor '{tensor.name}', whose scales are in tensor {number}, which is not there")
+            content = None if number < 0 else self.value(self.file.tensors[number], op).constant
+            held.append(None if content is None else content.numpy())
+        scales, zeros = held
+        if scales is None:
+            raise op.unsupported(f"has tensor '{tensor.name}' with scales that the model computes")
+        shape = [*tensor.shape[:-1], -(-tensor.shape[-1] // quantization.block_size)] if tensor.shape else []
+        if scales.size != math.prod(shape) or (zeros is not None and zeros.size != scales.size):
+            raise op.error(
+                f"has tensor '{tensor.name}' of shape {list(tensor.shape)} with {scales.size} scales of blocks"
+            )
+        zeros = np.zeros(shape, dtype.numpy) if zeros is None else zeros.reshape(shape)
+        attributes = {"axis": len(shape) - 1, "block_size": quantization.block_size}
+        return op.number(scales.reshape(shape), np.float32), op.number(zeros, dtype.numpy), attributes
 
     def made(self, wanted: str) -> Value:
         """A new value with a name of its own."""

@@ -238,3 +238,29 @@ def test_weights_of_four_bits() -> None:
     with mace.Session(model.bytes(), devices=["cpu"]) as session:
         found = session.run({"x": np.zeros((4, 4), np.float32)})["y"]
     assert np.array_equal(found, codes.reshape(4, 4) * np.float32([[0.5], [1], [2], [4]]))
+
+
+def test_scales_for_blocks_of_weights() -> None:
+    """Blocks of 4 along the last axis, their scales as halves in a tensor of their own."""
+    random = np.random.default_rng(0)
+    weights, scales = random.integers(-128, 128, (6, 8)).astype(np.int8), np.float16(random.uniform(0.1, 1, (6, 2)))
+    model = LiteModel()
+    g = model.graph()
+    x = g.input("x", (2, 8))
+    held = g.constant("scales", scales)
+    number = g.constant("weights", weights)
+    described, blocks = schema.QuantizationParametersT(), schema.BlockwiseQuantizationT()
+    blocks.scales, blocks.zeroPoints, blocks.blockSize = held, -1, 4
+    described.detailsType, described.details = schema.QuantizationDetails.BlockwiseQuantization, blocks
+    g.table.tensors[number].quantization = described
+    real = g.tensor("real", (6, 8))
+    g.op("DEQUANTIZE", [number], [real], "DequantizeOptions", version=6)
+    g.op("FULLY_CONNECTED", [x, real, -1], [g.output("y", (2, 6))], "FullyConnectedOptions")
+    value = random.normal(size=(2, 8)).astype(np.float32)
+    with mace.Session(model.bytes(), devices=["cpu"], strict=True) as session:
+        found = session.run({"x": value})["y"]
+    expected = value @ (weights * np.repeat(scales.astype(np.float32), 4, axis=1)).T
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+    described.details.scales = 99
+    with pytest.raises(ModelError, match="whose scales are in tensor 99, which is not there"):
+        load_model(model.bytes())

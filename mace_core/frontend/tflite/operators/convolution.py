@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -142,23 +143,39 @@ def _transposed(op: Operation, axes: tuple[str, ...], order: tuple[int, ...]) ->
         raise op.error(f"has strides {strides}; they start at 1")
     if axes[0] == "D" and any(op.option(f"Dilation{axis}Factor") != 1 for axis in axes):
         raise op.unsupported("has dilations")
-    results = wanted.reshape(-1)[1:-1].tolist() if wanted is not None else list(op.result_shape()[1:-1])
-    attributes: dict[str, Any] = {"strides": strides}
+    results = op.result_shape()[1:-1] if wanted is None else tuple(int(size) for size in wanted.reshape(-1)[1:-1])
+    attributes = transposed_attributes(op, sizes, kernel, strides, results, is_same=op.option("Padding") == SAME)
+    x = op.to_channels_first(op.real(2), rank)
+    y = op.emit("ConvTranspose", [x, op.weights(1, order), *bias(op, 3)], attributes)
+    op.finish(op.activated(op.to_channels_last(y, rank), op.option("FusedActivationFunction")))
+
+
+def transposed_attributes(
+    op: Operation, sizes: Sizes, kernel: Sequence[int | None], strides: Sequence[int], results: Sizes, *, is_same: bool
+) -> dict[str, Any]:
+    """Attributes of a ConvTranspose whose result has a given size.
+
+    Padding SAME is that of the convolution the other way round; what is still missing or too much is at the end.
+
+    Raises:
+        ModelError: if there is no such result.
+        UnsupportedModelError: if some size may change.
+    """
     if None in (*kernel, *sizes, *results):
         raise op.unsupported("has sizes that may change")
     begins, ends, more = [], [], []
     for size, window, stride, result in zip(sizes, kernel, strides, results, strict=True):
-        assert isinstance(size, int) and isinstance(window, int)
-        begin = same_padding(result, window, stride, 1) // 2 if op.option("Padding") == SAME else 0
+        assert isinstance(size, int) and isinstance(window, int) and isinstance(result, int)
+        begin = same_padding(result, window, stride, 1) // 2 if is_same else 0
         end = (size - 1) * stride + window - begin - result
         begins.append(begin)
         ends.append(max(end, 0))
         more.append(max(-end, 0))
     if any(extra >= stride for extra, stride in zip(more, strides, strict=True)):
-        raise op.error(f"has a result of {results} that {list(sizes)} elements with strides {strides} do not give")
-    attributes["pads"] = begins + ends
+        raise op.error(
+            f"has a result of {list(results)} that {list(sizes)} elements with strides {strides} do not give"
+        )
+    attributes: dict[str, Any] = {"strides": list(strides), "pads": begins + ends}
     if any(more):
         attributes["output_padding"] = more
-    x = op.to_channels_first(op.real(2), rank)
-    y = op.emit("ConvTranspose", [x, op.weights(1, order), *bias(op, 3)], attributes)
-    op.finish(op.activated(op.to_channels_last(y, rank), op.option("FusedActivationFunction")))
+    return attributes

@@ -10,7 +10,7 @@ import numpy as np
 from mace_core.frontend.tflite.custom import flexible_options
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.operators.arithmetic import angle_of
-from mace_core.frontend.tflite.operators.convolution import bias, image
+from mace_core.frontend.tflite.operators.convolution import bias, image, transposed_attributes
 from mace_core.frontend.tflite.registry import custom_converter
 from mace_core.graph import Value
 
@@ -27,15 +27,10 @@ def transposed(op: Operation) -> None:
         raise op.error("lacks its options") from error
     if min(width, height) < 1:
         raise op.error(f"has strides {[height, width]}; they start at 1")
-    sizes, kernel = image(op, 0)[1:3], image(op, 1)[1:3]
-    pads = [0, 0]
-    for axis, (size, window, stride) in enumerate(zip(sizes, kernel, (height, width), strict=True)):
-        if padding != _SAME:
-            continue
-        if size is None or window is None:
-            raise op.unsupported("has sizes that may change")
-        pads[axis] = max(0, window - (size - 1) % stride - 1)
-    attributes = {"strides": [height, width], "pads": [pad // 2 for pad in pads] + [pad - pad // 2 for pad in pads]}
+    strides, results = (height, width), op.result_shape()[1:3]
+    attributes = transposed_attributes(
+        op, image(op, 0)[1:3], image(op, 1)[1:3], strides, results, is_same=padding == _SAME
+    )
     x = op.to_channels_first(op.real(0))
     y = op.emit("ConvTranspose", [x, op.weights(1, (3, 0, 1, 2)), *bias(op, 2)], attributes)
     op.finish(op.to_channels_last(y))
