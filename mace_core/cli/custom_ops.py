@@ -39,7 +39,7 @@ def import_custom_ops(source: str) -> None:
         raise UsageError(
             f"--custom-ops {source}: it registers no operator; decorate a function with mace_core.custom_op"
         )
-    _imported.append(source)
+    _imported.append(str(Path(source).resolve()) if source.endswith(".py") else source)
 
 
 def _import_file(path: Path) -> None:
