@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import logging
 import os
 import signal
 import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import hypothesis
 import platformdirs
 import pytest
 from mace_testing import quick_tier
+
+from mace_core.errors import DeviceNotFoundError
 
 OWN = Path(__file__).parent / ".cache"
 """What tests and the processes they start keep: compiled kernels above all, which the next run uses again."""
@@ -97,6 +102,32 @@ def pytest_collection_finish() -> None:
     """Have no garbage collection look at what collecting has made: millions of objects that stay until the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    """Skip a test that names an OpenCL device where there is none: PoCL's compiler does not know all processors."""
+    logger = logging.getLogger("mace")
+    handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
+    try:
+        return (yield)
+    except DeviceNotFoundError as error:
+        if "opencl" in str(error) and (why := why_no_opencl()):
+            pytest.skip(why)
+        raise
+    finally:  # a command that ran in this process has its messages written to what the test captured
+        logger.handlers[:], logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+@functools.cache
+def why_no_opencl() -> str:
+    """Why no OpenCL device is here; "" where one is."""
+    provider = pytest.importorskip("mace_opencl.provider", reason="mace-opencl is not installed")
+    found = provider.OpenClProvider().probe()
+    if found.devices:
+        return ""
+    return "no OpenCL device: " + "; ".join(f"{each.what}: {each.reason}" for each in found.missing)
 
 
 @pytest.hookimpl(trylast=True)

@@ -295,10 +295,11 @@ def held_array_bytes(besides: Mapping[str, Any]) -> int:
     waiting: list[Any] = []
     for each in gc.get_objects():
         for found in gc.get_referents(each):
-            if isinstance(found, np.ndarray):
+            kind = type(found)  # isinstance would ask what a weak proxy stands for, which may be gone
+            if issubclass(kind, np.ndarray):
                 waiting.append(found)
-            elif isinstance(found, dict | tuple) and not gc.is_tracked(found):  # of what has no references to objects
-                waiting += [item for item in gc.get_referents(found) if isinstance(item, np.ndarray)]
+            elif issubclass(kind, dict | tuple) and not gc.is_tracked(found):  # of what has no references to objects
+                waiting += [item for item in gc.get_referents(found) if issubclass(type(item), np.ndarray)]
     while waiting:
         array = waiting.pop()
         if id(array) in seen:

@@ -313,7 +313,7 @@ def test_a_frontend_that_hangs_on_import_costs_its_files_alone(held: Held, monke
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Entry()])
     monkeypatch.setenv("MACE_FAULT_LIMITS", "import_seconds=0.2")
     frontends, failures = installed_frontends()
-    assert [type(frontend).__name__ for frontend in frontends] == ["OnnxFrontend"]
+    assert {"OnnxFrontend", "TfliteFrontend"} <= {type(frontend).__name__ for frontend in frontends}
     assert "'slow' of an unknown distribution cannot be loaded" in failures[0]
     assert "it had not come back after 0.2 s" in failures[0]
 

@@ -17,6 +17,7 @@ from mace_core.calibration import calibrate
 from mace_core.errors import PluginError, UsageError
 from mace_core.policies import Choice, Policy, Problem, choice_of
 from mace_core.provider import Backend, Cost, Device, hookimpl, hooks
+from mace_core.provider.inventory import find_device
 from mace_core.scheduler.costs import measuring
 from mace_core.scheduler.costs.rates import Rates, WorkKind
 from mace_core.scheduler.placing.problem import Link
@@ -38,6 +39,8 @@ def own_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def known(monkeypatch: pytest.MonkeyPatch, rates: dict[str, Rates]) -> None:
     """Rates that nothing measured, so that the choice between two devices is known beforehand."""
+    for name in rates:
+        find_device(name)  # a machine without one of them skips the test
     monkeypatch.setattr(device_rates, "rates_of", lambda device, open_graph: rates.get(device.name))
 
 

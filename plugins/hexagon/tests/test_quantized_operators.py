@@ -131,7 +131,8 @@ def test_clusters_run_as_integers_and_are_within_a_step(kind: str, monkeypatch: 
     made, step = network(kind, tuple(OPERATORS))
     found = differences(made, sample(0))
     clusters = {cluster.node.name for cluster in lowered[0].clusters}
-    assert set(OPERATORS) - clusters == FLOAT[kind]
+    moved = {"Transpose"}  # by the optimizer, to the integers that are stored
+    assert set(OPERATORS) - clusters == FLOAT[kind] | moved
     half = 2e-3 * 4  # of what is computed in float16, the input's way into 16 bits among it
     allowed = step + (half if kind.endswith("16") else 0.0)
     assert {name: error for name, error in found.items() if error > 1.05 * allowed} == {}

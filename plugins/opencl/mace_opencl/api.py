@@ -21,6 +21,10 @@ _PROTOTYPES: dict[str, tuple[Any, ...] | None] = {
     "clGetDeviceIDs": (_ptr, _u64, _u32, _ptr, _ptr),
     "clGetDeviceInfo": (_ptr, _u32, _size, _ptr, _ptr),
     "clCreateKernel": None,  # returns a handle, see below
+    "clBuildProgram": (_ptr, _u32, _ptr, ctypes.c_char_p, _ptr, _ptr),
+    "clGetProgramBuildInfo": (_ptr, _ptr, _u32, _size, _ptr, _ptr),
+    "clReleaseProgram": (_ptr,),
+    "clReleaseContext": (_ptr,),
     "clReleaseKernel": (_ptr,),
     "clSetKernelArg": (_ptr, _u32, _size, _ptr),
     "clEnqueueNDRangeKernel": (_ptr, _ptr, _u32, _ptr, _ptr, _ptr, _u32, _ptr, _ptr),
@@ -60,6 +64,13 @@ class OpenCl:
             setattr(self, name, function)
         self.clCreateKernel.restype = ctypes.c_void_p
         self.clCreateKernel.argtypes = [_ptr, ctypes.c_char_p, _ptr]
+        # these return handles, too
+        self._create_context = library.clCreateContext
+        self._create_context.restype = ctypes.c_void_p
+        self._create_context.argtypes = [_ptr, _u32, _ptr, _ptr, _ptr, _ptr]
+        self._create_program = library.clCreateProgramWithSource
+        self._create_program.restype = ctypes.c_void_p
+        self._create_program.argtypes = [_ptr, _u32, _ptr, _ptr, _ptr]
         self._library = library  # keeps it loaded
 
     def __getattr__(self, name: str) -> Any:
@@ -75,6 +86,35 @@ class OpenCl:
         kernel = self.clCreateKernel(program, name.encode(), ctypes.byref(status))
         raise_for(status.value, f"making kernel '{name}'")
         return int(kernel)
+
+    def why_nothing_compiles(self, device: int) -> str:
+        """What the compiler of a device says of a program that any compiler takes; "" where it takes it.
+
+        Raises:
+            ProviderError: the device cannot be used at all.
+        """
+        status, handle = ctypes.c_int32(), ctypes.c_void_p(device)
+        context = self._create_context(None, 1, ctypes.byref(handle), None, None, ctypes.byref(status))
+        raise_for(status.value, "making a context")
+        try:
+            text = ctypes.c_char_p(b"__kernel void one(__global float *x) { x[get_global_id(0)] = 1; }")
+            program = self._create_program(context, 1, ctypes.byref(text), None, ctypes.byref(status))
+            raise_for(status.value, "making a program")
+            try:
+                if self.clBuildProgram(program, 1, ctypes.byref(handle), b"", None, None) == 0:
+                    return ""
+                return self._build_log(program, device)
+            finally:
+                self.clReleaseProgram(program)
+        finally:
+            self.clReleaseContext(context)
+
+    def _build_log(self, program: int, device: int) -> str:
+        size, what = ctypes.c_size_t(), 0x1183  # CL_PROGRAM_BUILD_LOG
+        raise_for(self.clGetProgramBuildInfo(program, device, what, 0, None, ctypes.byref(size)), "reading a log")
+        text = ctypes.create_string_buffer(size.value + 1)
+        raise_for(self.clGetProgramBuildInfo(program, device, what, size.value, text, None), "reading a log")
+        return text.value.decode(errors="replace").strip().partition("\n")[0] or "the compiler does not say why"
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,8 +80,24 @@ def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
     """What the drivers offer; asked through the loader directly, which is much quicker than importing pyopencl."""
     from mace_opencl import api
 
+    missing: list[Missing] = []
     try:
-        found = api.list_devices(api.load())
+        loaded = api.load()
+        listed = api.list_devices(loaded)
+        found = []
+        for facts in listed:
+            # A runtime for CPUs brings a compiler of its own, which may be older than the processor and refuse it.
+            why = loaded.why_nothing_compiles(facts.handle) if facts.is_cpu else ""
+            if why:
+                missing.append(
+                    Missing(
+                        facts.platform,
+                        f"its compiler takes no program for this processor ({facts.name}): {why}",
+                        "install a newer OpenCL runtime",
+                    )
+                )
+            else:
+                found.append(facts)
     except (OSError, AttributeError, ProviderError, DeviceLostError) as error:
         return (), [
             Missing(
@@ -90,7 +106,7 @@ def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
                 "repair or reinstall the OpenCL runtime",
             )
         ]
-    if not found:
+    if not listed:
         return (), [
             Missing(
                 "OpenCL device",
@@ -98,7 +114,7 @@ def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
                 "check that the hardware is there and that this user may access it",
             )
         ]
-    return tuple(_device(index, facts) for index, facts in enumerate(found)), []
+    return tuple(_device(index, facts) for index, facts in enumerate(found)), missing
 
 
 def _device(index: int, facts: DeviceFacts) -> Device:

@@ -127,8 +127,8 @@ def test_cpu_runtimes_are_stand_ins_and_gpus_are_real(machine: Path, monkeypatch
 
     (machine / "lib" / "libOpenCL.so.1").touch()
     monkeypatch.setattr(discovery, "binding_folder", lambda: machine)
-    monkeypatch.setattr(api, "load", lambda: None)
     found = [facts("gpu", api.DEVICE_TYPE_GPU), facts("processor", api.DEVICE_TYPE_CPU)]
+    monkeypatch.setattr(api, "load", lambda: Compilers(""))
     monkeypatch.setattr(api, "list_devices", lambda functions: found)
     gpu, cpu = OpenClProvider().probe().devices
     assert (gpu.id, gpu.kind, gpu.is_virtual) == ("0", DeviceKind.GPU, False)
@@ -136,6 +136,41 @@ def test_cpu_runtimes_are_stand_ins_and_gpus_are_real(machine: Path, monkeypatch
     assert (gpu.name, cpu.name) == ("gpu", "OpenCL on this CPU (processor)")
     assert gpu.memory_kinds == (MemoryKind.DEVICE,)
     assert gpu.properties["driver"] == "1.2"
+
+
+class Compilers:
+    """A loader whose devices all say the same of a program."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+    def why_nothing_compiles(self, device: int) -> str:
+        return self.why
+
+
+def test_a_runtime_that_compiles_nothing_for_this_processor_is_named(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mace_opencl import api
+
+    monkeypatch.setattr(discovery, "binding_folder", lambda: machine)
+    (machine / "lib" / "libOpenCL.so.1").touch()
+    (machine / "lib" / "libpocl.so").touch()
+    (machine / "vendors" / "pocl.icd").write_text("libpocl.so\n")
+    monkeypatch.setattr(api, "load", lambda: Compilers("error: unknown target CPU 'generic'"))
+    monkeypatch.setattr(api, "list_devices", lambda functions: [facts("processor", api.DEVICE_TYPE_CPU)])
+    result = OpenClProvider().probe()
+    assert result.devices == ()
+    assert any("processor): error: unknown target CPU 'generic'" in reason for reason in missing(result).values())
+
+
+def test_whether_a_device_compiles_is_asked_of_its_compiler() -> None:
+    pytest.importorskip("pyopencl", reason="pyopencl is not installed: pip install 'mace-opencl[pocl]'")
+    from mace_opencl import api
+
+    loaded = api.load()
+    for facts_of in api.list_devices(loaded):
+        assert loaded.why_nothing_compiles(facts_of.handle) in ("", "error: unknown target CPU 'generic'")
 
 
 def test_probing_imports_neither_pyopencl_nor_numba() -> None:
