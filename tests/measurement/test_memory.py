@@ -58,13 +58,14 @@ def test_pages_of_the_model_and_anonymous_memory_are_told_apart(tmp_path: Path) 
         with model.open("rb") as file:
             pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         touched = sum(pages[place] for place in range(0, len(pages), 4096))
-        own = [np.ones(6 * MIB, np.uint8)]
+        own = [np.ones(48 * MIB, np.uint8)]
         observer.end("after")
     assert touched
     before, after = observer.report.moments
     kind = "heap and anonymous memory"
     assert after.kinds["model files"].rss == 4 * MIB
-    assert after.kinds[kind].private - before.kinds[kind].private >= own[0].nbytes
+    # (a process of many tests may give some of its heap back meanwhile)
+    assert after.kinds[kind].private - before.kinds[kind].private >= own[0].nbytes - 16 * MIB
     assert after.array_bytes - before.array_bytes == own[0].nbytes
     assert after.total.pss == sum(use.pss for use in after.kinds.values())
 

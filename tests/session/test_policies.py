@@ -39,8 +39,8 @@ def own_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 def known(monkeypatch: pytest.MonkeyPatch, rates: dict[str, Rates]) -> None:
     """Rates that nothing measured, so that the choice between two devices is known beforehand."""
-    for name in rates:
-        find_device(name)  # a machine without one of them skips the test
+    if "opencl:0" in rates:
+        find_device("opencl:0")  # a machine without one skips the test
     monkeypatch.setattr(device_rates, "rates_of", lambda device, open_graph: rates.get(device.name))
 
 
