@@ -85,7 +85,7 @@ def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
         loaded = api.load()
         listed = api.list_devices(loaded)
         found = []
-        for facts in listed:
+        for index, facts in enumerate(listed):  # by its number among all it is found again when it is opened
             # A runtime for CPUs brings a compiler of its own, which may be older than the processor and refuse it.
             why = loaded.why_nothing_compiles(facts.handle) if facts.is_cpu else ""
             if why:
@@ -97,7 +97,7 @@ def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
                     )
                 )
             else:
-                found.append(facts)
+                found.append(_device(index, facts))
     except (OSError, AttributeError, ProviderError, DeviceLostError) as error:
         return (), [
             Missing(
@@ -114,7 +114,7 @@ def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
                 "check that the hardware is there and that this user may access it",
             )
         ]
-    return tuple(_device(index, facts) for index, facts in enumerate(found)), missing
+    return tuple(found), missing
 
 
 def _device(index: int, facts: DeviceFacts) -> Device:

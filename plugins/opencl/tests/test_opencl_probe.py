@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -139,13 +140,31 @@ def test_cpu_runtimes_are_stand_ins_and_gpus_are_real(machine: Path, monkeypatch
 
 
 class Compilers:
-    """A loader whose devices all say the same of a program."""
+    """A loader whose devices say this of a program, or nothing."""
 
     def __init__(self, why: str) -> None:
         self.why = why
 
     def why_nothing_compiles(self, device: int) -> str:
         return self.why
+
+
+def test_devices_keep_their_numbers_where_one_before_them_compiles_nothing(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mace_opencl import api
+
+    monkeypatch.setattr(discovery, "binding_folder", lambda: machine)
+    (machine / "lib" / "libOpenCL.so.1").touch()
+    old = dataclasses.replace(facts("old", api.DEVICE_TYPE_CPU), handle=1)
+    new = dataclasses.replace(facts("new", api.DEVICE_TYPE_CPU), handle=2)
+    loaded = Compilers("")
+    monkeypatch.setattr(loaded, "why_nothing_compiles", {1: "unknown target CPU", 2: ""}.get)
+    monkeypatch.setattr(api, "load", lambda: loaded)
+    monkeypatch.setattr(api, "list_devices", lambda functions: [old, new])
+    assert [(device.id, device.name) for device in OpenClProvider().probe().devices] == [
+        ("1", "OpenCL on this CPU (new)")
+    ]
 
 
 def test_a_runtime_that_compiles_nothing_for_this_processor_is_named(
@@ -186,7 +205,7 @@ def test_probing_imports_neither_pyopencl_nor_numba() -> None:
 def test_a_probe_keeps_its_answer_and_its_order(device: Device) -> None:
     first, second = OpenClProvider().probe(), OpenClProvider().probe()
     assert [(d.id, d.name) for d in first.devices] == [(d.id, d.name) for d in second.devices]
-    assert [d.id for d in first.devices] == [str(i) for i in range(len(first.devices))]
+    assert [d.id for d in first.devices] == sorted({d.id for d in first.devices})
     assert first.depends_on == second.depends_on
 
 
