@@ -78,7 +78,7 @@ all-cross-tools: cross-tools
 	@command -v riscv64-linux-gnu-g++ || $(call apt_install,g++-riscv64-linux-gnu)
 	@command -v clang++ || $(call apt_install,clang)
 
-# 0.5 GB in .cache/arm64, kept for the next time; about twelve minutes
+# 0.5 GB in .cache/arm64, kept for the next time; about five minutes
 test-arm64: $(VENV)/.test arm64-tools
 	$(BIN)/python -m mace_testing.arm64
 

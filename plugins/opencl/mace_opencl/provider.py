@@ -14,7 +14,7 @@ from mace_opencl import discovery
 from mace_opencl.version import VERSION
 
 if TYPE_CHECKING:
-    from mace_opencl.api import DeviceFacts
+    from mace_opencl.api import DeviceFacts, OpenCl
 
 _DTYPES = frozenset({DType.FLOAT32, DType.INT64, DType.INT32, DType.UINT8, DType.INT8, DType.BOOL})
 
@@ -80,24 +80,9 @@ def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
     """What the drivers offer; asked through the loader directly, which is much quicker than importing pyopencl."""
     from mace_opencl import api
 
-    missing: list[Missing] = []
     try:
         loaded = api.load()
         listed = api.list_devices(loaded)
-        found = []
-        for index, facts in enumerate(listed):  # by its number among all it is found again when it is opened
-            # A runtime for CPUs brings a compiler of its own, which may be older than the processor and refuse it.
-            why = loaded.why_nothing_compiles(facts.handle) if facts.is_cpu else ""
-            if why:
-                missing.append(
-                    Missing(
-                        facts.platform,
-                        f"its compiler takes no program for this processor ({facts.name}): {why}",
-                        "install a newer OpenCL runtime",
-                    )
-                )
-            else:
-                found.append(_device(index, facts))
     except (OSError, AttributeError, ProviderError, DeviceLostError) as error:
         return (), [
             Missing(
@@ -114,7 +99,24 @@ def _devices(loader: Path) -> tuple[tuple[Device, ...], list[Missing]]:
                 "check that the hardware is there and that this user may access it",
             )
         ]
-    return tuple(found), missing
+    refusals = [_refusal(loaded, facts) for facts in listed]
+    # by its number among all a device is found again when it is opened
+    usable = (_device(index, facts) for index, facts in enumerate(listed) if refusals[index] is None)
+    return tuple(usable), [refusal for refusal in refusals if refusal is not None]
+
+
+def _refusal(loaded: OpenCl, facts: DeviceFacts) -> Missing | None:
+    """Why a device is of no use: a runtime for CPUs brings its own compiler, which may be older than the processor."""
+    if not facts.is_cpu:
+        return None
+    try:
+        why = loaded.why_nothing_compiles(facts.handle)
+    except (ProviderError, DeviceLostError) as error:  # it costs this device alone
+        return Missing(facts.platform, f"{facts.name} cannot be used: {error}", "repair or reinstall that runtime")
+    if not why:
+        return None
+    reason = f"its compiler takes no program for this processor ({facts.name}): {why}"
+    return Missing(facts.platform, reason, "install a newer OpenCL runtime")
 
 
 def _device(index: int, facts: DeviceFacts) -> Device:

@@ -13,6 +13,7 @@ from mace_opencl import discovery
 from mace_opencl.provider import OpenClProvider
 
 from mace_core.discovery.entry_points import Switches
+from mace_core.errors import ProviderError
 from mace_core.provider import Device, DeviceKind, ProbeResult, Registry
 from mace_core.tensor import MemoryKind
 
@@ -183,13 +184,42 @@ def test_a_runtime_that_compiles_nothing_for_this_processor_is_named(
     assert any("processor): error: unknown target CPU 'generic'" in reason for reason in missing(result).values())
 
 
-def test_whether_a_device_compiles_is_asked_of_its_compiler() -> None:
-    pytest.importorskip("pyopencl", reason="pyopencl is not installed: pip install 'mace-opencl[pocl]'")
+def test_a_runtime_that_fails_costs_its_own_devices_alone(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mace_opencl import api
+
+    def fails(device: int) -> str:
+        raise ProviderError("making a context: CL_OUT_OF_RESOURCES", device="opencl:1")
+
+    monkeypatch.setattr(discovery, "binding_folder", lambda: machine)
+    for name in ("libOpenCL.so.1", "libpocl.so"):
+        (machine / "lib" / name).touch()
+    (machine / "vendors" / "pocl.icd").write_text("libpocl.so\n")
+    loaded = Compilers("")
+    monkeypatch.setattr(loaded, "why_nothing_compiles", fails)
+    monkeypatch.setattr(api, "load", lambda: loaded)
+    both = [facts("gpu", api.DEVICE_TYPE_GPU), facts("processor", api.DEVICE_TYPE_CPU)]
+    monkeypatch.setattr(api, "list_devices", lambda functions: both)
+    result = OpenClProvider().probe()
+    assert [device.name for device in result.devices] == ["gpu"]
+    assert any("processor cannot be used: making a context" in reason for reason in missing(result).values())
+
+
+def test_a_device_is_refused_where_pyopencl_can_build_nothing_either() -> None:
+    """The binding asks the same compilers in its own way."""
+    cl = pytest.importorskip("pyopencl", reason="pyopencl is not installed: pip install 'mace-opencl[pocl]'")
     from mace_opencl import api
 
     loaded = api.load()
-    for facts_of in api.list_devices(loaded):
-        assert loaded.why_nothing_compiles(facts_of.handle) in ("", "error: unknown target CPU 'generic'")
+    listed = api.list_devices(loaded)
+    assert listed, "no OpenCL device is here at all: pip install 'mace-opencl[pocl]'"
+    for each in listed:
+        context = cl.Context([cl.Device.from_int_ptr(each.handle)])
+        try:
+            cl.Program(context, "__kernel void two(__global float *x) { x[0] = 2; }").build(cache_dir=False)
+            builds = True
+        except cl.RuntimeError:
+            builds = False
+        assert builds == (loaded.why_nothing_compiles(each.handle) == "")
 
 
 def test_probing_imports_neither_pyopencl_nor_numba() -> None:
