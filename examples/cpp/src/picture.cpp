@@ -35,8 +35,8 @@ long ppm_number(const Bytes &file, std::size_t &at) {
       ++at;
   }
   long found = -1;
-  for (; at < file.size() && std::isdigit(file[at]) && found < kLargest; ++at)
-    found = std::max(found, 0L) * 10 + (file[at] - '0');
+  for (; at < file.size() && std::isdigit(file[at]); ++at)  // to its end, however long: the next one begins behind it
+    if (found <= kLargest) found = std::max(found, 0L) * 10 + (file[at] - '0');
   return found;
 }
 
