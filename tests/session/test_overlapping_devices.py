@@ -11,13 +11,14 @@ from mace_core.graph.attribute import Attribute, AttributeKind
 from mace_core.scheduler.profile import Profile
 from mace_core.tensor import DType, Tensor, TensorType
 
-SHAPE = (1, 32, 28, 28)
+# large enough that a branch of many takes several times as long as another thread takes to begin
+SHAPE = (1, 64, 56, 56)
 
 
 def convolutions(graph: Graph, value: Value, name: str, count: int) -> Value:
     rng = np.random.default_rng(len(graph.nodes))
     for number in range(count):
-        weights = (rng.standard_normal((SHAPE[1], SHAPE[1], 3, 3)) * 0.05).astype(np.float32)
+        weights = (rng.standard_normal((SHAPE[1], SHAPE[1], 3, 3)) / np.sqrt(SHAPE[1] * 9)).astype(np.float32)
         weight = Value(f"{name}_w{number}", constant=Tensor.from_numpy(weights))
         graph.initializers[weight.name] = weight
         result = Value(f"{name}{number}", TensorType(DType.FLOAT32, SHAPE))
@@ -48,7 +49,7 @@ def overlap_ns(profile: Profile, first: str, second: str) -> int:
 
 @pytest.mark.parametrize("device", ["opencl:0", "acme:sim0"])
 def test_the_cpu_and_another_device_work_at_the_same_time(device: str) -> None:
-    graph = branches(near=8, far=2)
+    graph = branches(near=48, far=2)
     x = np.random.default_rng(1).standard_normal(SHAPE, np.float32)
     with Session(graph, devices=["cpu"]) as session:
         expected = session.run({"x": x})["y"]
