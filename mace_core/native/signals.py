@@ -14,8 +14,9 @@ class Attention:
     """
 
     def __init__(self) -> None:
-        # The interpreter runs handlers where it begins to execute code.  A function would begin outside its own `try`,
-        # and what a handler raises there would be printed and lost; a generator goes on inside of it.
+        # The interpreter runs handlers where it begins to execute code, and where a loop turns.  A function would begin
+        # outside its own `try`, and what a handler raises there would be printed and lost; a generator goes on inside
+        # of it, and this one's loop turns inside of it too.
         looks = self._looks()
         next(looks)
         self._function = ctypes.CFUNCTYPE(ctypes.c_int64)(looks.__next__)
@@ -31,8 +32,9 @@ class Attention:
         answer = 0
         while True:
             try:
-                yield answer
-                answer = 0
+                while True:
+                    yield answer
+                    answer = 0
             except GeneratorExit:
                 raise
             except BaseException as raised:

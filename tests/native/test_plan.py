@@ -309,76 +309,100 @@ class TestPieces:
     def test_a_run_stops_between_the_pieces_of_one_chunk(self, sleep_kernel: int) -> None:
         marks, flag = np.zeros(500, np.int64), CancelFlag()
         plan = NativePlan([PlanStep(sleep_kernel, 0, 500, 1, piece=1)], [10_000, 0], [(1, 0, 0)])
-        threading.Timer(0.1, flag.set).start()
+        once_started(marks, flag.set)
         with pytest.raises(CancelledError):
             plan.new_instance().run([marks.ctypes.data], cancel=flag)
         assert 0 < marks.sum() < 250
 
-    def test_the_last_step_too_counts_as_left_undone(self, polling_kernel: int) -> None:
+    def test_the_last_step_too_counts_as_left_undone(self, count_kernel: int, polling_kernel: int) -> None:
         """A kernel that was told to stop is not taken for one that is done, though the flag is clear again."""
-        flag = CancelFlag()
-        instance = NativePlan([PlanStep(polling_kernel, 1)], [0, 0], [], [0]).new_instance()
+        flag, has_ended = CancelFlag(), threading.Event()
+        instance, marks = counting_then(count_kernel, polling_kernel)
 
         def touch() -> None:
-            flag.set()
-            time.sleep(0.2)
-            flag.clear()
+            while not has_ended.is_set():  # again, should the kernel not have had its turn meanwhile
+                flag.set()
+                time.sleep(0.05)
+                flag.clear()
 
-        threading.Timer(0.1, touch).start()
-        with pytest.raises(CancelledError):
-            instance.run([], cancel=flag)
+        once_started(marks, touch)
+        try:
+            with pytest.raises(CancelledError):
+                instance.run([marks.ctypes.data], cancel=flag)
+        finally:
+            has_ended.set()
 
-    def test_a_kernel_that_polls_ends_in_whatever_thread_it_is(self, pool: ThreadPool, polling_kernel: int) -> None:
+    def test_a_kernel_that_polls_ends_in_whatever_thread_it_is(
+        self, pool: ThreadPool, count_kernel: int, polling_kernel: int
+    ) -> None:
         flag = CancelFlag()
-        instance = NativePlan([PlanStep(polling_kernel, 1, 4, 4)], [0, 0], [], [0]).new_instance()
+        instance, marks = counting_then(count_kernel, polling_kernel, 4)
         for _ in range(2):
             flag.clear()
-            threading.Timer(0.1, flag.set).start()
+            marks.fill(0)
+            once_started(marks, flag.set)
             with pytest.raises(CancelledError):
-                instance.run([], pool=pool, cancel=flag)
+                instance.run([marks.ctypes.data], pool=pool, cancel=flag)
 
     @pytest.mark.parametrize("chunks", [1, 4])
-    def test_a_signal_is_heard_within_a_kernel(self, pool: ThreadPool, polling_kernel: int, chunks: int) -> None:
-        instance = NativePlan([PlanStep(polling_kernel, 1, chunks, chunks)], [0, 0], [], [0]).new_instance()
+    def test_a_signal_is_heard_within_a_kernel(
+        self, pool: ThreadPool, count_kernel: int, polling_kernel: int, chunks: int
+    ) -> None:
+        """It is sent once native code runs: one that came before would end the process that runs the tests."""
+        instance, marks = counting_then(count_kernel, polling_kernel, chunks)
         for _ in range(2):  # and again by the same instance
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            marks.fill(0)
+            once_started(marks, interrupt)
             with pytest.raises(KeyboardInterrupt):
-                instance.run([], pool=pool)
+                instance.run([marks.ctypes.data], pool=pool)
 
     def test_a_signal_handler_that_does_not_raise_stops_nothing(self, sleep_kernel: int) -> None:
-        marks, seen = np.zeros(40, np.int64), []
-        plan = NativePlan([PlanStep(sleep_kernel, 0, 40, 1, piece=1)], [10_000, 0], [(1, 0, 0)])
+        marks, seen = np.zeros(100, np.int64), []
+        plan = NativePlan([PlanStep(sleep_kernel, 0, 100, 1, piece=1)], [10_000, 0], [(1, 0, 0)])
         before = signal.signal(signal.SIGUSR1, lambda *_: seen.append(int(marks.sum())))
         try:
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+            once_started(marks, lambda: os.kill(os.getpid(), signal.SIGUSR1))
             plan.new_instance().run([marks.ctypes.data])
         finally:
             signal.signal(signal.SIGUSR1, before)
-        assert marks.sum() == 40
-        assert seen and seen[0] < 40
+        assert marks.sum() == 100
+        assert seen and seen[0] < 100
 
-    def test_another_thread_than_the_main_one_does_not_look_at_signals(self, polling_kernel: int) -> None:
+    def test_another_thread_than_the_main_one_does_not_look_at_signals(
+        self, count_kernel: int, polling_kernel: int
+    ) -> None:
         flag = CancelFlag()
-        instance = NativePlan([PlanStep(polling_kernel, 1)], [0, 0], [], [0]).new_instance()
+        instance, marks = counting_then(count_kernel, polling_kernel)
         raised: list[BaseException] = []
 
         def work() -> None:
             try:
-                instance.run([], cancel=flag)
+                instance.run([marks.ctypes.data], cancel=flag)
             except BaseException as error:
                 raised.append(error)
 
         thread = threading.Thread(target=work)
         thread.start()
+        until_started(marks)
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
+            interrupt()
+            time.sleep(60)
         flag.set()
         thread.join()
         assert [type(error) for error in raised] == [CancelledError]
-        threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        marks.fill(0)
+        once_started(marks, interrupt)
         with pytest.raises(KeyboardInterrupt):  # here, in the main thread, it does
-            instance.run([])
+            instance.run([marks.ctypes.data])
+
+    def test_every_one_of_many_signals_stops_a_run(self, count_kernel: int, polling_kernel: int) -> None:
+        """Wherever the thread is when one comes: in a kernel, on its way into Python or out of it."""
+        instance, marks = counting_then(count_kernel, polling_kernel)
+        for _ in range(20):
+            marks.fill(0)
+            once_started(marks, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                instance.run([marks.ctypes.data])
 
 
 class TestProfile:
@@ -444,6 +468,19 @@ class TestProfile:
         with pytest.raises(CancelledError):
             instance.run([marks.ctypes.data], cancel=flag, profile=True)
         assert 0 < len(instance.chunk_times()) == len(instance.timings()) == marks[0] < ENDLESS
+
+
+def counting_then(count: int, kernel: int, chunks: int = 1) -> tuple[PlanInstance, np.ndarray]:
+    """A plan that says by a counter, the word of slot 0, that it runs, and then runs a kernel without arguments."""
+    words = [0, 0, 0, 0]  # where the counters are, the first of them, the control word of the kernel, its arguments
+    steps = [PlanStep(count, 0), PlanStep(kernel, 3, chunks, chunks)]
+    instance = NativePlan(steps, words, [(0, 0, 0)], [2]).new_instance()
+    return instance, np.zeros(1, np.int64)
+
+
+def interrupt() -> None:
+    """As Ctrl-C does."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def until_started(marks: np.ndarray) -> None:

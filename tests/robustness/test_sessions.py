@@ -125,8 +125,8 @@ for delay in (0.05, 0.11, 0.23):
         time.sleep(delay)
         sent.append(time.process_time())
         os.kill(os.getpid(), signal.SIGINT)
-    threading.Thread(target=interrupt).start()
     try:
+        threading.Thread(target=interrupt).start()
         while True:
             session.run(feeds)
     except KeyboardInterrupt:
