@@ -9,6 +9,7 @@ _TEXT = """\
 #
 # Gives the targets mace::{name} (static) and, where it was linked, mace::{name}_shared. The library is that of the
 # target MACE_TARGET (arm64-v8a, riscv64, ...); if it is not set, of the processor that CMake builds for.
+# Where its weights are in a file, {name}_WEIGHTS is its path: install it with the program.
 # {made_by} wrote this file.
 get_filename_component(_mace_root "${{CMAKE_CURRENT_LIST_DIR}}/../../.." ABSOLUTE)
 
@@ -46,6 +47,9 @@ if(NOT _mace_folder)
   set({name}_NOT_FOUND_MESSAGE "lib{name}.a was not built for ${{_mace_targets}} (there is ${{_mace_there}}); run \\
 mace compile --target, or set MACE_TARGET")
 else()
+  if(EXISTS "${{_mace_folder}}/{name}.weights")
+    set({name}_WEIGHTS "${{_mace_folder}}/{name}.weights")
+  endif()
   include(CMakeFindDependencyMacro)
   find_dependency(Threads)
   foreach(_mace_kind IN ITEMS static shared)

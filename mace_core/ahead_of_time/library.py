@@ -20,9 +20,10 @@ from mace_core.ahead_of_time.planning import LibraryModel
 from mace_core.ahead_of_time.ranges import Shapes, Size
 from mace_core.ahead_of_time.tables import TableMaker, Tables, WeightPool, element_bytes
 from mace_core.ahead_of_time.variants import Signature
+from mace_core.ahead_of_time.weight_file import WeightFile, write_weights
 from mace_core.errors import MaceError, UnsupportedError, UsageError
 from mace_core.graph import Value
-from mace_core.native.library_ir import FUNCTIONS, LibraryKernels, runtime_ir
+from mace_core.native.library_ir import CREATE_WITH, FUNCTIONS, LibraryKernels, runtime_ir
 from mace_core.native.library_model_ir import ModelFacts, TensorFacts, model_ir
 from mace_core.native.named_targets import named_target
 from mace_core.native.target import Target
@@ -43,6 +44,8 @@ _MOST_WEIGHT_BYTES, _MOST_WEIGHT_BYTES_OF_32 = 3 << 30, 1 << 30
 
 _MADE_BY = f"MACE {VERSION}"
 _WEIGHTS = "mace_library_weights"
+WEIGHT_PLACES = ("inside", "file")
+"""Where the weights of a library may be."""
 _ALLOWED = frozenset(
     (
         "posix_memalign", "free", "memset", "memcpy", "memmove", "memcmp", "snprintf", "syscall", "clock_gettime",
@@ -91,6 +94,7 @@ class Library:
         kernels: how many are in it.
         code_bytes, weight_bytes, table_bytes: of instructions, of weights, and of plans, texts, constants of kernels.
         object_bytes, archive_bytes: sizes of the files.
+        weights_path: the file of the weights; None where they are in the library.
         shared_bytes, linker: the size of the shared library, and what made it; 0 and "" where no linker was found.
         linker_missing: why there is no shared library; "" where there is one.
         imports: the functions that it wants from the C library.
@@ -113,6 +117,7 @@ class Library:
     linker_missing: str
     imports: tuple[str, ...]
     seconds: float
+    weights_path: Path | None = None
 
 
 def build_library(
@@ -125,6 +130,7 @@ def build_library(
     threads: int = DEFAULT_THREADS,
     optimize: bool = True,
     linker: str | None = None,
+    weights: str = "inside",
     registry: Registry | None = None,
 ) -> Library:
     """Build a library for C and C++ programs of one or several models, for a processor that need not be this one.
@@ -142,6 +148,8 @@ def build_library(
         threads: among how many the work is split at most; 1 leaves out all that starts threads.
         optimize: simplify the graphs first.
         linker: a program, with arguments, that makes the shared library; found by itself where None.
+        weights: where they are: "inside" the library, or in a "file" beside it, which the program gives to
+            ``mace_create_with`` (see ``mace_weights.h``).
         registry: where providers are found; the process's own by default.
 
     Raises:
@@ -157,6 +165,8 @@ def build_library(
         raise UsageError(f"libraries are built for Linux and Android; the target 'host' is {facts.target.triple} here")
     if linker is not None:
         find_linker(target, linker)  # before the work is done
+    if weights not in WEIGHT_PLACES:
+        raise UsageError(f"weights are in one of two places, {' or '.join(WEIGHT_PLACES)}, and not '{weights}'")
     if not 1 <= threads <= 64:
         raise UsageError(f"a library is built for 1 to 64 threads, not {threads}")
     chosen = registry or default_registry()
@@ -164,25 +174,26 @@ def build_library(
     if not named:
         raise UsageError("a library holds at least one model")
     parts: list[_Part] = []
-    weights = WeightPool()
+    pool = WeightPool()
     for number, (given, model) in enumerate(named.items()):
         report("planning", number, len(named))
         loaded = LibraryModel(model, target, threads, optimize, chosen)
         symbol = symbol_of(given or (name if len(named) == 1 else "") or Path(loaded.file).stem)
         if any(part.symbol == symbol for part in parts):
             raise UsageError(f"two models of the library are called '{symbol}'; give them names of their own")
-        parts.append(_Part(symbol, loaded, loaded.signatures(_signatures(shapes, given)), weights, threads))
+        parts.append(_Part(symbol, loaded, loaded.signatures(_signatures(shapes, given)), pool, threads))
     report("planning", len(named), len(named))
     most = _MOST_WEIGHT_BYTES if facts.target.pointer_bits == 64 else _MOST_WEIGHT_BYTES_OF_32
-    if weights.nbytes > most:
+    is_apart = weights == "file" and pool.nbytes > 0
+    if pool.nbytes > most and not is_apart:
         raise UnsupportedError(
-            f"the weights take {weights.nbytes / 2**30:.1f} GiB, and a library for '{target}' holds up to {most >> 30} "
-            "GiB; write a package (`mace compile --device`), or quantize the model"
+            f"the weights take {pool.nbytes / 2**30:.1f} GiB, and a library for '{target}' holds up to {most >> 30} "
+            "GiB; leave them in a file (`--weights file`), or quantize the model"
         )
     library = symbol_of(name) if name else parts[0].symbol
     folder = Path(out)
     with _Staging(folder) as staging:
-        return _written(library, target, facts.target, parts, weights, folder, staging, linker, start)
+        return _written(library, target, facts.target, parts, pool, is_apart, folder, staging, linker, start)
 
 
 def _signatures(shapes: object, model: str) -> list[Shapes]:
@@ -228,7 +239,7 @@ class _Part:
             threads,
         ).make()
 
-    def facts(self, target: str) -> ModelFacts:
+    def facts(self, target: str, weights: WeightFile | None) -> ModelFacts:
         tables = self.tables
         return ModelFacts(
             self.symbol,
@@ -241,10 +252,11 @@ class _Part:
             tables.instance_bytes,
             tables.workspace_bytes,
             f"{self.symbol}.tables",
-            _WEIGHTS,
+            _WEIGHTS if weights is None else "",
             tables.kernels,
             tables.messages,
             tables.steps,
+            *(weights or ()),
         )
 
     @property
@@ -299,6 +311,7 @@ def _written(
     target: Target,
     parts: Sequence[_Part],
     weights: WeightPool,
+    is_apart: bool,
     folder: Path,
     staging: _Staging,
     linker: str | None,
@@ -308,8 +321,12 @@ def _written(
     from mace_core.native.relocatable import DataSection, Relocatable
 
     report("writing", 0, 1)
-    objects = _objects(parts, target, target_name)
-    data = [DataSection(_WEIGHTS, weights.parts, 64)]
+    libraries = Path("lib") / target_name
+    weights_path, apart = libraries / f"{library}.weights", None
+    if is_apart:
+        apart = write_weights(staging.path(weights_path), weights.parts, target_name)
+    objects = _objects(parts, target, target_name, apart)
+    data = [] if is_apart else [DataSection(_WEIGHTS, weights.parts, 64)]
     data += [DataSection(f"{p.symbol}.tables", [p.tables.words.astype("<i8").data.cast("B")], 64) for p in parts]
     exports = [f"{part.symbol}_model" for part in parts]
     merged = Relocatable(objects, exports, data)
@@ -319,7 +336,6 @@ def _written(
             f"the kernels of '{library}' call '{', '.join(foreign)}' of the C library's mathematics, which the target "
             f"'{target_name}' cannot be trusted with: its systems disagree on how floats are passed"
         )
-    libraries = Path("lib") / target_name
     object_path = staging.path(libraries / f"{library}.o")
     with object_path.open("wb") as file:
         object_bytes = merged.write(file)
@@ -337,6 +353,8 @@ def _written(
     files = staging.publish()
     if shared.found is None:
         (folder / shared_path).unlink(missing_ok=True)  # of a build before, and of other content
+    if not is_apart:
+        (folder / weights_path).unlink(missing_ok=True)
     if shared.error is not None:
         raise shared.error
     report("writing", 1, 1)
@@ -349,7 +367,7 @@ def _written(
         len({symbol for part in parts for symbol in part.kernels}),
         sizes.code,
         weights.nbytes,
-        sizes.constants + sizes.variables + sizes.data - weights.nbytes,
+        sizes.constants + sizes.variables + sizes.data - (0 if is_apart else weights.nbytes),
         object_bytes,
         archive_bytes,
         shared.found.nbytes if shared.found else 0,
@@ -357,6 +375,7 @@ def _written(
         shared.missing,
         tuple(sorted(merged.imports - {"_GLOBAL_OFFSET_TABLE_"})),
         time.perf_counter() - start,
+        folder / weights_path if is_apart else None,
     )
 
 
@@ -384,7 +403,7 @@ class _Shared:
             self.error = error
 
 
-def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[str, bytes]:
+def _objects(parts: Sequence[_Part], target: Target, target_name: str, weights: WeightFile | None) -> dict[str, bytes]:
     """Object code by name: kernels, what all models share, and what each model has."""
     from mace_core.native.arm_builtins import ARM_BUILTINS, arm_builtins_ir
     from mace_core.native.compiler import compile_module
@@ -399,7 +418,9 @@ def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[s
     has_threads = any(part.tables.most_threads > 1 for part in parts)
     runtime = runtime_ir(target, LibraryKernels(*(s.symbol for s in sources)), has_threads=has_threads)
     objects = {
-        "mace_library": compile_module(runtime, [f"mace_library_{name}" for name in FUNCTIONS], "mace_library", target),
+        "mace_library": compile_module(
+            runtime, [f"mace_library_{name}" for name in (*FUNCTIONS, CREATE_WITH)], "mace_library", target
+        ),
         **own,
     }
     if target.architecture == "arm":
@@ -407,7 +428,7 @@ def _objects(parts: Sequence[_Part], target: Target, target_name: str) -> dict[s
     for part in parts:
         objects.update(part.kernels)
     for part in parts:
-        ir = model_ir(part.facts(target_name), target)
+        ir = model_ir(part.facts(target_name, weights), target)
         objects[f"{part.symbol}.model"] = compile_module(ir, [f"{part.symbol}_model"], part.symbol, target)
     imports = {name for image in objects.values() for name in imports_of(image)}
     objects.update(build_kernels(brought_along(imports, target), target))

@@ -85,6 +85,15 @@ def compile_command(
             show_default=False,
         ),
     ] = "",
+    weights: Annotated[
+        str,
+        typer.Option(
+            "--weights",
+            metavar="PLACE",
+            help="With --target: where the weights are, inside the library, or in a file beside it (default: inside).",
+            show_default=False,
+        ),
+    ] = "",
     shape: Annotated[
         list[str],
         typer.Option(
@@ -138,10 +147,10 @@ def compile_command(
             flags = (("--device", device), ("--option", option), ("--strict", strict), ("--repair", repair))
             other = next((name for name, given in flags if given), content.given or "a sample")
             raise UsageError(f"{other} is for packages, and --target builds a library: leave one of the two out")
-        compile_libraries(model, more, target, out, shape, name, threads, linker, output)
+        compile_libraries(model, more, target, out, shape, name, threads, linker, weights, output)
         return
-    if more or name or linker:
-        given = "--with" if more else "--name" if name else "--linker"
+    if more or name or linker or weights:
+        given = "--with" if more else "--name" if name else "--linker" if linker else "--weights"
         raise UsageError(f"{given} is for libraries: name a --target, too")
     if not device:
         raise UsageError("name a --device to compile for (a package), or a --target (a library for C and C++)")

@@ -24,6 +24,7 @@ def compile_libraries(
     name: str,
     threads: int,
     linker: str,
+    weights: str,
     output: OutputOptions,
 ) -> None:
     """Build a library for each target, and tell what is in it.
@@ -32,12 +33,14 @@ def compile_libraries(
         MaceError: what `mace_core.ahead_of_time.build_library` raises, and UsageError for options that mean nothing.
     """
     from mace_core.ahead_of_time import TARGET_NAMES, build_library
-    from mace_core.ahead_of_time.library import DEFAULT_THREADS
+    from mace_core.ahead_of_time.library import DEFAULT_THREADS, WEIGHT_PLACES
     from mace_core.cli.output import progress
 
     unknown = [target for target in targets if target not in TARGET_NAMES]
     if unknown:
         raise UsageError(f"--target {unknown[0]}: the targets are {', '.join(TARGET_NAMES)}")
+    if weights not in ("", *WEIGHT_PLACES):
+        raise UsageError(f"--weights {weights}: it is {' or '.join(WEIGHT_PLACES)}")
     models = _named_models(model, more, name)
     signatures = _signatures(models, shapes)
     folder = out if out is not None else Path(name or next(iter(models)))
@@ -53,6 +56,7 @@ def compile_libraries(
                     name=name,
                     threads=threads or DEFAULT_THREADS,
                     linker=linker or None,
+                    weights=weights or WEIGHT_PLACES[0],
                 )
             )
     output.deliver(
@@ -134,6 +138,7 @@ def _as_data(library: Library) -> dict[str, Any]:
         "kernels": library.kernels,
         "code_bytes": library.code_bytes,
         "weight_bytes": library.weight_bytes,
+        "weights_path": None if library.weights_path is None else str(library.weights_path),
         "table_bytes": library.table_bytes,
         "object_bytes": library.object_bytes,
         "archive_bytes": library.archive_bytes,
@@ -173,9 +178,10 @@ def _print(libraries: Sequence[Library]) -> None:
             for tensor in tensors:
                 print_folded(f"  {kind} {tensor_text(tensor)}")
     for library in libraries:
+        where = "" if library.weights_path is None else " in a file"
         print_folded(
             f"{library.target}: {library.kernels} kernels, code {format_bytes(library.code_bytes)}, weights "
-            f"{format_bytes(library.weight_bytes)}, tables {format_bytes(library.table_bytes)}; object "
+            f"{format_bytes(library.weight_bytes)}{where}, tables {format_bytes(library.table_bytes)}; object "
             f"{format_bytes(library.object_bytes)} in {library.seconds:.1f} s"
         )
         for model in library.models:

@@ -361,7 +361,7 @@ def _print_libraries(done: Conversion) -> None:
         (each.abi, path, format_bytes(size), format_bytes(each.code_bytes), format_bytes(each.weight_bytes))
         for each in done.libraries
         for path, size in each.files.items()
-        if path.startswith("lib/") and path.endswith((".a", ".so"))
+        if path.startswith("lib/") and path.endswith((".a", ".so", ".weights"))
     ]
     if rows:
         print_table(Table((Column("ABI"), Column("library"), number("size"), number("code"), number("weights")), rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import urllib.parse
 from collections.abc import Callable, Sequence
@@ -76,14 +77,31 @@ class _Conversion:
             if self._request.libraries:
                 self._done.libraries = build_libraries(
                     staging,
-                    {model.package.stem: model.package for model in self._done.models},
+                    {model.package.stem: model.package for model in self._done.models if model.package is not None},
                     self._deployment.target_abis,
                     self._deployment.library_name,
                     optimize=self._request.optimize,
+                    weights="inside" if self._deployment.model_data_format == "code" else "file",
                 )
+            self._leave_out_packages(staging)
             self._done.notes += self._files.notes
             write_report(staging, self._done)
         return self._done
+
+    def _leave_out_packages(self, staging: Path) -> None:
+        """What is code is in the libraries alone."""
+        done = self._done
+        if self._deployment.model_graph_format != "code":
+            return
+        if not done.libraries or any(each.failure for each in done.libraries):
+            done.notes.append("model_graph_format: code leaves out packages, but not where a library is missing")
+            return
+        for model in done.models:
+            if model.package is not None:
+                (staging / model.package).unlink()
+                model.package = None
+        with contextlib.suppress(OSError):  # ranges and pages stay there
+            (staging / "model").rmdir()
 
     def _place(self, path: Sequence[str]) -> str:
         tree_path: tuple[str | int, ...] = tuple(path)
@@ -162,7 +180,13 @@ def _with(deployment: Deployment, request: Request) -> Deployment:
         changes["model_graph_format"] = request.graph_format
     if request.data_format:
         changes["model_data_format"] = request.data_format
-    return deployment.model_copy(update=changes)
+    chosen = deployment.model_copy(update=changes)
+    if chosen.model_graph_format == "file" and chosen.model_data_format == "code":
+        raise UsageError(
+            "the model_data_format code needs the graph in code, too, and the model_graph_format is file: give "
+            "--model-graph-format code, or --model-data-format file"
+        )
+    return chosen
 
 
 def _safe(name: str) -> str:

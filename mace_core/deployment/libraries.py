@@ -32,7 +32,7 @@ class BuiltLibrary:
         abi: its name.
         target: what it is built for.
         files: size of each, by its path within the folder of the conversion.
-        code_bytes, weight_bytes: of what is in it.
+        code_bytes, weight_bytes: of what is in it, or in the file of weights beside it.
         failure: why there is none; "" where there is.
     """
 
@@ -45,7 +45,7 @@ class BuiltLibrary:
 
 
 def build_libraries(
-    folder: Path, packages: Mapping[str, Path], abis: Sequence[str], name: str, *, optimize: bool
+    folder: Path, packages: Mapping[str, Path], abis: Sequence[str], name: str, *, optimize: bool, weights: str
 ) -> list[BuiltLibrary]:
     """Build a library of all models for each ABI.
 
@@ -54,6 +54,7 @@ def build_libraries(
         packages: files within it, by the names of their models.
         abis: what to build for.
         name: of the library.
+        weights: where they are, as `build_library` takes it.
 
     Returns:
         One for each ABI; where none could be built, with the reason.
@@ -70,7 +71,7 @@ def build_libraries(
         if any(each.target == target for each in done):  # arm64 beside arm64-v8a: the library is the same
             continue
         try:
-            made = build_library(models, folder, target=target, name=symbol, optimize=optimize)
+            made = build_library(models, folder, target=target, name=symbol, optimize=optimize, weights=weights)
         except MaceError as error:
             done.append(BuiltLibrary(abi, target, failure=str(error).replace(f"{folder}/", "")))
             continue

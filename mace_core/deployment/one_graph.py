@@ -98,9 +98,9 @@ class GraphWork:
         self._obfuscates = obfuscates
         self._peer = peer
         self._ranges: Ranges | None = None
-        self.done = Converted(
-            model, graph_name, source, Path("model") / f"{stem}.mace", source_bytes=source.stat().st_size
-        )
+        package = Path("model") / f"{stem}.mace"
+        self.package = package
+        self.done = Converted(model, graph_name, source, package, source_bytes=source.stat().st_size)
 
     def run(self, staging: Path) -> Converted:
         """Write the package, and what belongs to it, to a folder.
@@ -133,12 +133,12 @@ class GraphWork:
         done.notes += chosen.notes
         proof = proofs(final, samples.feeds, samples.label, precision, self._request.samples)
         done.samples = len(proof)
-        self._package(staging / done.package, final, precision, chosen, proof)
+        self._package(staging / self.package, final, precision, chosen, proof)
         if self._request.draw is not None:
-            done.page = done.package.with_suffix(".html")
-            self._request.draw(staging / done.package, staging / done.page)
+            done.page = self.package.with_suffix(".html")
+            self._request.draw(staging / self.package, staging / done.page)
         if self._request.validate:
-            done.judgement = self._judge(staging / done.package, reference, chosen, precision, samples)
+            done.judgement = self._judge(staging / self.package, reference, chosen, precision, samples)
         return done
 
     def _is_quantized(self) -> bool:

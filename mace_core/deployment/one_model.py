@@ -69,8 +69,15 @@ def convert_model(path: Path, request: Request) -> Conversion:
         (staging / "model").mkdir()
         done.models.append(work.run(staging))
         if request.libraries and abis:
-            packages = {name: done.models[0].package}
-            done.libraries = build_libraries(staging, packages, abis, name, optimize=request.optimize)
+            packages = {name: work.package}
+            done.libraries = build_libraries(
+                staging,
+                packages,
+                abis,
+                name,
+                optimize=request.optimize,
+                weights="file" if request.data_format == "file" else "inside",
+            )
         write_report(staging, done)
     return done
 
@@ -91,7 +98,7 @@ def _as_file(work: GraphWork, out: Path, name: str, abis: tuple[str, ...]) -> Co
             (Path(folder) / "model").mkdir()
             converted = work.run(Path(folder))
             done.models.append(converted)
-            made = Path(folder) / converted.package
+            made = Path(folder) / work.package
             converted.package = out
             for name, suffix in (("ranges", ".range"), ("page", ".html")):
                 beside: Path | None = getattr(converted, name)

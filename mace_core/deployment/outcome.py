@@ -21,7 +21,7 @@ class Converted:
     Attributes:
         model, graph: their names.
         source: the model file.
-        package: what was written, within the folder of the conversion.
+        package: what was written, within the folder of the conversion; None where libraries alone were asked for.
         nbytes, source_bytes: sizes of the two.
         precision: in words.
         nodes, quantized: of the graph; how many compute in fewer bits.
@@ -37,7 +37,7 @@ class Converted:
     model: str
     graph: str
     source: Path
-    package: Path
+    package: Path | None
     nbytes: int = 0
     source_bytes: int = 0
     precision: str = ""
@@ -102,7 +102,7 @@ def _model_data(model: Converted) -> dict[str, Any]:
         "model": model.model,
         "graph": model.graph,
         "source": str(model.source),
-        "package": str(model.package),
+        "package": None if model.package is None else str(model.package),
         "bytes": {"source": model.source_bytes, "package": model.nbytes},
         "precision": model.precision,
         "nodes": model.nodes,

@@ -38,6 +38,25 @@ define internal void @note(ptr %instance, i64 %message, i64 %value) {
 }
 
 define hidden i32 @mace_library_create(ptr %model, ptr %memory, SIZE %bytes, i32 %threads, ptr %answer) {
+  store ptr null, ptr %answer
+  %own.at = getelementptr MODEL, ptr %model, i32 0, i32 OWN_FIELD
+  %own = load ptr, ptr %own.at
+  %weights.field = getelementptr OWN, ptr %own, i32 0, i32 1
+  %weights = load ptr, ptr %weights.field
+  %elsewhere = icmp eq ptr %weights, null
+  br i1 %elsewhere, label %missing, label %there
+
+missing:                    ; they are in a file, which the program has to give
+  ret i32 WEIGHTS_MISSING
+
+there:
+  %status = call i32 @mace_library_create_with(ptr %model, ptr %weights, ptr %memory, SIZE %bytes, i32 %threads,
+                                               ptr %answer)
+  ret i32 %status
+}
+
+define hidden i32 @mace_library_create_with(ptr %model, ptr %weights, ptr %memory, SIZE %bytes, i32 %threads,
+                                            ptr %answer) {
 entry:
   store ptr null, ptr %answer
   %total.at = getelementptr MODEL, ptr %model, i32 0, i32 INSTANCE_BYTES
@@ -97,8 +116,6 @@ INSTANCE_WORDS
   %own = load ptr, ptr %own.at
   %tables = load ptr, ptr %own
   store ptr %tables, ptr %tables.at
-  %weights.field = getelementptr OWN, ptr %own, i32 0, i32 1
-  %weights = load ptr, ptr %weights.field
   store ptr %weights, ptr %weights.at
   %has.workspace = icmp uge SIZE %room, %whole
   br i1 %has.workspace, label %workspace, label %laid

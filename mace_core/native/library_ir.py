@@ -17,13 +17,18 @@ from mace_core.native.runner_ir import runner_ir
 from mace_core.native.system_ir import word_addresses
 from mace_core.native.target import Target
 
-MAJOR, MINOR = 1, 0
+MAJOR, MINOR = 1, 1
 """Of ``mace_runtime.h``."""
 
 _AFFINITY_SYSCALL = {"x86_64": 204, "aarch64": 123, "riscv64": 123, "arm": 242}
 
-MODEL_TYPE = "{ i32, i32, ptr, ptr, ptr, i32, i32, ptr, ptr, i32, i32, SIZE, SIZE, ptr" + ", ptr" * 10 + " }"
+MODEL_TYPE = (
+    "{ i32, i32, ptr, ptr, ptr, i32, i32, ptr, ptr, i32, i32, SIZE, SIZE, ptr" + ", ptr" * 10 + ", SIZE, ptr, ptr }"
+)
 """``struct mace_model``."""
+
+_WEIGHTS_MISSING = 9
+"""``MACE_ERROR_WEIGHTS``."""
 
 _LARGE_BYTES, _HUGE_PAGES = 4 << 20, 14
 """From how many bytes of workspace on large pages are asked for, as numpy does, and Linux's number for that."""
@@ -31,7 +36,7 @@ _LARGE_BYTES, _HUGE_PAGES = 4 << 20, 14
 _FIELDS = {"instance_bytes": 11, "workspace_bytes": 12, "own": 13}
 
 OWN_TYPE = "{ ptr, ptr, ptr, ptr, ptr }"
-"""What only the library reads: tables, weights, addresses of kernels, messages, steps."""
+"""What only the library reads: tables, weights (null: in a file), addresses of kernels, messages, steps."""
 
 FUNCTIONS = (
     "create",
@@ -46,6 +51,9 @@ FUNCTIONS = (
     "set_profile",
 )
 """In the order of ``struct mace_model``; in a library their names begin with ``mace_library_``."""
+
+CREATE_WITH = "create_with"
+"""The function that came with version 1.1, at the end of the structure."""
 
 
 class LibraryKernels(NamedTuple):
@@ -93,6 +101,7 @@ def _filled(text: str, target: Target, kernels: LibraryKernels) -> str:
         "FINISH_RUN": kernels.finish_run,
         "LARGE_BYTES": _LARGE_BYTES,
         "HUGE_PAGES": _HUGE_PAGES,
+        "WEIGHTS_MISSING": _WEIGHTS_MISSING,
         "WORD_GIVEN": InstanceWord.GIVEN.value,
         "WORD_RESULT": InstanceWord.RESULT.value,
         "WORD_ERROR_VALUE": InstanceWord.ERROR_VALUE.value,

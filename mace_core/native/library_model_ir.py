@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from mace_core.native.library_ir import FUNCTIONS, MAJOR, MINOR, MODEL_TYPE, OWN_TYPE
+from mace_core.native.library_ir import CREATE_WITH, FUNCTIONS, MAJOR, MINOR, MODEL_TYPE, OWN_TYPE
 from mace_core.native.target import Target
 
 
@@ -27,7 +27,8 @@ class ModelFacts(NamedTuple):
         inputs, outputs: in order.
         most_threads: see the header.
         instance_bytes, workspace_bytes: see the header.
-        tables, weights: symbols of data.
+        tables, weights: symbols of data; "" for weights that are in a file.
+        weight_bytes, weight_key: of that file: its size, and what it is known by.
         kernels: symbols of kernels, by their numbers in the tables.
         messages: formats for ``snprintf`` with one number of 64 bits.
         steps: name and nodes of each step of each plan.
@@ -47,6 +48,8 @@ class ModelFacts(NamedTuple):
     kernels: Sequence[str]
     messages: Sequence[str]
     steps: Sequence[tuple[str, str]]
+    weight_bytes: int = 0
+    weight_key: bytes = b""
 
 
 class _Texts:
@@ -75,9 +78,8 @@ def model_ir(facts: ModelFacts, target: Target) -> str:
     own = facts.symbol
     texts = _Texts(own)
     parts: list[str] = [f"declare void @{kernel}(ptr, i64, i64, i64)" for kernel in dict.fromkeys(facts.kernels)]
-    signatures = dict.fromkeys(FUNCTIONS, "void ()")
-    parts += [f"declare hidden void @mace_library_{name}()" for name in signatures]
-    parts += [f"@{symbol} = external hidden constant i8" for symbol in (facts.tables, facts.weights)]
+    parts += [f"declare hidden void @mace_library_{name}()" for name in (*FUNCTIONS, CREATE_WITH)]
+    parts += [f"@{symbol} = external hidden constant i8" for symbol in (facts.tables, facts.weights) if symbol]
 
     def array(name: str, kind: str, items: Sequence[str]) -> str:
         filled = items or [f"{kind} zeroinitializer"]
@@ -103,9 +105,10 @@ def model_ir(facts: ModelFacts, target: Target) -> str:
     steps = array(
         "steps", "{ ptr, ptr }", [f"{{ ptr, ptr }} {{ {texts(name)}, {texts(nodes)} }}" for name, nodes in facts.steps]
     )
+    weights = f"ptr @{facts.weights}" if facts.weights else "ptr null"
+    key = array("weight_key", "i8", [f"i8 {byte}" for byte in facts.weight_key]) if facts.weight_key else "ptr null"
     parts.append(
-        f"@{own}.own = private constant {OWN_TYPE} {{ ptr @{facts.tables}, ptr @{facts.weights}, {kernels}, "
-        f"{messages}, {steps} }}"
+        f"@{own}.own = private constant {OWN_TYPE} {{ ptr @{facts.tables}, {weights}, {kernels}, {messages}, {steps} }}"
     )
     size = f"i{target.pointer_bits}"
     functions = ", ".join(f"ptr @mace_library_{name}" for name in FUNCTIONS)
@@ -113,7 +116,8 @@ def model_ir(facts: ModelFacts, target: Target) -> str:
         f"@{own}.model = private constant {MODEL_TYPE.replace('SIZE', size)} {{ i32 {MAJOR}, i32 {MINOR}, "
         f"{texts(facts.name)}, {texts(facts.target)}, {texts(facts.made_by)}, i32 {len(facts.inputs)}, "
         f"i32 {len(facts.outputs)}, {inputs}, {outputs}, i32 {facts.most_threads}, i32 0, "
-        f"{size} {facts.instance_bytes}, {size} {facts.workspace_bytes}, ptr @{own}.own, {functions} }}"
+        f"{size} {facts.instance_bytes}, {size} {facts.workspace_bytes}, ptr @{own}.own, {functions}, "
+        f"{size} {facts.weight_bytes}, {key}, ptr @mace_library_{CREATE_WITH} }}"
     )
     parts.append(f"define ptr @{own}_model() {{\n  ret ptr @{own}.model\n}}")
     return "\n".join([*parts, texts.ir])

@@ -90,6 +90,38 @@ def test_libraries_are_built_for_each_abi_once(small: dict[str, Any], folder: Pa
             assert (folder / "build" / "small" / path).stat().st_size == size
 
 
+@pytest.mark.parametrize(("data", "is_apart"), [("code", False), ("file", True)])
+def test_a_model_in_code_is_in_the_library_alone(
+    data: str, is_apart: bool, small: dict[str, Any], folder: Path
+) -> None:
+    small |= {"target_abis": "riscv64", "model_graph_format": "code", "model_data_format": data}
+    (folder / "small.yml").write_text(yaml.safe_dump(small), encoding="utf-8")
+    assert main(["convert", "small.yml"]) == 0
+    built = folder / "build" / "small"
+    found = json.loads((built / "conversion.json").read_text(encoding="utf-8"))
+    assert found["models"][0]["package"] is None
+    assert found["models"][0]["validation"]["ok"]
+    (library,) = found["libraries"]
+    assert not (built / "model").exists()
+    assert ("lib/riscv64/small.weights" in library["files"]) is is_apart
+    if is_apart:
+        weights = (built / "lib/riscv64/small.weights").read_bytes()[128:]
+        assert len(weights) == library["weight_bytes"] > 64
+        assert weights[:64] not in (built / "lib/riscv64/small.o").read_bytes()
+    assert main(["convert", "small.yml", "--no-libraries", "--no-validate"]) == 0  # what else could be delivered
+    assert (built / "model" / "small.mace").is_file()
+
+
+def test_a_model_in_a_file_has_its_weights_beside_the_library(small: dict[str, Any], folder: Path) -> None:
+    small["target_abis"] = "riscv64"
+    (folder / "small.yml").write_text(yaml.safe_dump(small), encoding="utf-8")
+    assert main(["convert", "small.yml", "--no-validate"]) == 0
+    built = folder / "build" / "small"
+    assert (built / "model" / "small.mace").is_file()
+    assert (built / "lib/riscv64/small.weights").read_bytes().startswith(b"MACEWGT1")
+    assert main(["convert", "small.yml", "--model_data_format=code"]) == 2
+
+
 def test_a_model_keeps_its_layout_where_the_file_says_so(small: dict[str, Any], convert: Convert) -> None:
     graph = graph_of(small)
     graph |= {"input_data_formats": "NCHW", "input_shapes": "1,3,8,8"}

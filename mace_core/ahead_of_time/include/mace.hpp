@@ -26,6 +26,7 @@
 #include <utility>
 
 #include "mace_runtime.h"
+#include "mace_weights.h"
 
 #if !defined(MACE_NO_EXCEPTIONS) && !defined(__cpp_exceptions) && !defined(_CPPUNWIND)
 #define MACE_NO_EXCEPTIONS
@@ -124,6 +125,48 @@ inline Span<const mace_tensor> outputs(const mace_model *model) noexcept {
 // Whether an instance has memory for inputs and outputs of the largest shapes, or the program binds its own for all.
 enum class Buffers { own, bound };
 
+// The file of a library's weights (`mace compile --weights file`), mapped; nothing for a library that has them in it.
+class Weights {
+ public:
+  Weights(const mace_model *model, const char *path) : status_(mace_map_weights(model, path, &weights_)) { check(path); }
+  // A part of an open file, which may be closed afterwards: an asset of Android that is stored uncompressed.
+  Weights(const mace_model *model, int file, std::int64_t offset, std::int64_t bytes)
+      : status_(mace_map_weights_at(model, file, offset, bytes, &weights_)) {
+    check("of an open file");
+  }
+  Weights(Weights &&other) noexcept
+      : weights_(std::exchange(other.weights_, mace_weights{})), status_(other.status_) {}
+  Weights &operator=(Weights &&other) noexcept {
+    std::swap(weights_, other.weights_);
+    std::swap(status_, other.status_);
+    return *this;
+  }
+  Weights(const Weights &) = delete;
+  Weights &operator=(const Weights &) = delete;
+  ~Weights() { mace_unmap_weights(&weights_); }
+
+  const void *data() const noexcept { return weights_.data; }
+  std::size_t size() const noexcept { return weights_.bytes; }
+  mace_status status() const noexcept { return status_; }
+
+ private:
+  void check(const char *path) const {
+#ifndef MACE_NO_EXCEPTIONS
+    if (status_ == MACE_OK) return;
+    char message[256];
+    std::snprintf(message, sizeof message, "the weights '%s' cannot be used: %s", path ? path : "",
+                  status_ == MACE_ERROR_WEIGHTS ? "there is no such file, or it is not the one of the library"
+                                                : mace_status_text(status_));
+    throw Error(status_, message);
+#else
+    (void)path;
+#endif
+  }
+
+  mace_weights weights_{};
+  mace_status status_;
+};
+
 // A model that can be run, by one thread at a time.  Inputs and outputs are named, or numbered in the model's order.
 class Instance {
  public:
@@ -137,6 +180,11 @@ class Instance {
   Instance(const mace_model *model, void *memory, std::size_t bytes, std::int32_t threads = 1,
            Buffers buffers = Buffers::own) {
     if (allocate(model, buffers)) check(mace_create_in(model, memory, bytes, threads, &instance_));
+  }
+
+  // With the weights of the library's file, which stay until the end.
+  Instance(const mace_model *model, const Weights &weights, std::int32_t threads = 1, Buffers buffers = Buffers::own) {
+    if (allocate(model, buffers)) check(mace_create_with(model, weights.data(), weights.size(), threads, &instance_));
   }
 
   Instance(Instance &&other) noexcept { swap(other); }

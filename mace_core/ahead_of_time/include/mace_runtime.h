@@ -29,7 +29,7 @@ extern "C" {
 
 /* The version of this interface.  A model of another major version is not taken (MACE_ERROR_VERSION). */
 #define MACE_RUNTIME_MAJOR 1
-#define MACE_RUNTIME_MINOR 0
+#define MACE_RUNTIME_MINOR 1
 
 typedef enum mace_status {
   MACE_OK = 0,
@@ -40,7 +40,8 @@ typedef enum mace_status {
   MACE_ERROR_THREADS = 5,   /* the system started no more threads */
   MACE_ERROR_CANCELLED = 6, /* mace_cancel was called; the outputs hold anything */
   MACE_ERROR_BUSY = 7,      /* another thread runs this instance; make one for each thread */
-  MACE_ERROR_VERSION = 8    /* the library is of another major version than this header */
+  MACE_ERROR_VERSION = 8,   /* the library is of another major version than this header */
+  MACE_ERROR_WEIGHTS = 9    /* the weights are in a file that was not given, or is not the one of the library */
 } mace_status;
 
 /* Element types, with the numbers of ONNX. */
@@ -106,6 +107,11 @@ struct mace_model {
   void (*cancel)(mace_instance *);
   const char *(*error)(mace_instance *);
   void (*set_profile)(mace_instance *, mace_profile_hook, void *user);
+  /* since 1.1 */
+  size_t weight_bytes;             /* of the file of weights; 0 where they are in the library */
+  const unsigned char *weight_key; /* MACE_WEIGHT_KEY_BYTES that the file begins with, behind its first words */
+  mace_status (*create_with)(const mace_model *, const void *weights, void *memory, size_t bytes, int32_t threads,
+                             mace_instance **);
 };
 
 /* The beginning of an instance; the rest is its own. */
@@ -128,6 +134,74 @@ static inline mace_status mace_create(const mace_model *model, int32_t threads, 
   if (model->major != MACE_RUNTIME_MAJOR) return MACE_ERROR_VERSION;
   return model->create(model, NULL, 0, threads, instance);
 }
+
+/* --- weights in a file --- */
+
+/* The size of the file of weights that a library wants which was built with `mace compile --weights file`; 0 for all
+ * others, which have their weights in them. */
+static inline size_t mace_weight_bytes(const mace_model *model) { return model->minor < 1 ? 0 : model->weight_bytes; }
+
+#define MACE_WEIGHT_KEY_BYTES 32
+#define MACE_WEIGHT_HEAD_BYTES 128
+
+/* Whether the content of a file is what the library was built with, as far as its size and its head tell.
+ *
+ * weights: the content, at an address that is a multiple of 64 (`mace_weights.h` maps a file so). */
+static inline mace_status mace_match_weights(const mace_model *model, const void *weights, size_t bytes) {
+  if (mace_weight_bytes(model) == 0) return weights == NULL ? MACE_OK : MACE_ERROR_WEIGHTS;
+  if (weights == NULL || bytes != model->weight_bytes) return MACE_ERROR_WEIGHTS;
+  if ((uintptr_t)weights % 64 != 0) return MACE_ERROR_ARGUMENT;
+  if (memcmp(weights, "MACEWGT1", 8) != 0) return MACE_ERROR_WEIGHTS;
+  if (memcmp((const char *)weights + 32, model->weight_key, MACE_WEIGHT_KEY_BYTES) != 0) return MACE_ERROR_WEIGHTS;
+  return MACE_OK;
+}
+
+/* Whether every bit of it is: this reads all of it. */
+static inline mace_status mace_check_weights(const mace_model *model, const void *weights, size_t bytes) {
+  const mace_status status = mace_match_weights(model, weights, bytes);
+  uint64_t sum = 0, word, expected;
+  size_t at, i = 0;
+  if (status != MACE_OK || weights == NULL) return status;
+  memcpy(&expected, (const char *)weights + 24, sizeof expected);
+  for (at = MACE_WEIGHT_HEAD_BYTES; at < bytes; at += sizeof word, ++i) {
+    memcpy(&word, (const char *)weights + at, sizeof word);
+    sum += word * (2 * (uint64_t)i + 1);
+  }
+  return sum == expected ? MACE_OK : MACE_ERROR_WEIGHTS;
+}
+
+/* Make an instance of a model whose weights are in a file.
+ *
+ * weights: the content of the file, at an address that is a multiple of 64. It stays, unchanged, until mace_destroy of
+ * the last instance, and serves any number of them. NULL for a library that has its weights in it. */
+static inline mace_status mace_create_with(const mace_model *model, const void *weights, size_t bytes, int32_t threads,
+                                           mace_instance **instance) {
+  mace_status status;
+  if (instance == NULL) return MACE_ERROR_ARGUMENT;
+  *instance = NULL;
+  if (model == NULL) return MACE_ERROR_ARGUMENT;
+  if (model->major != MACE_RUNTIME_MAJOR) return MACE_ERROR_VERSION;
+  status = mace_match_weights(model, weights, bytes);
+  if (status != MACE_OK) return status;
+  if (weights == NULL) return model->create(model, NULL, 0, threads, instance);
+  return model->create_with(model, (const char *)weights + MACE_WEIGHT_HEAD_BYTES, NULL, 0, threads, instance);
+}
+
+/* The same in memory of the caller, as mace_create_in. */
+static inline mace_status mace_create_with_in(const mace_model *model, const void *weights, size_t weight_bytes,
+                                              void *memory, size_t bytes, int32_t threads, mace_instance **instance) {
+  mace_status status;
+  if (instance == NULL) return MACE_ERROR_ARGUMENT;
+  *instance = NULL;
+  if (model == NULL || memory == NULL) return MACE_ERROR_ARGUMENT;
+  if (model->major != MACE_RUNTIME_MAJOR) return MACE_ERROR_VERSION;
+  status = mace_match_weights(model, weights, weight_bytes);
+  if (status != MACE_OK) return status;
+  if (weights == NULL) return model->create(model, memory, bytes, threads, instance);
+  return model->create_with(model, (const char *)weights + MACE_WEIGHT_HEAD_BYTES, memory, bytes, threads, instance);
+}
+
+/* --- memory and threads --- */
 
 /* How much memory an instance takes without its workspace, and the workspace of the largest shapes.  Both are multiples
  * of 64. */
@@ -262,6 +336,7 @@ static inline const char *mace_status_text(mace_status status) {
     case MACE_ERROR_CANCELLED: return "the run was cancelled";
     case MACE_ERROR_BUSY: return "the instance runs already";
     case MACE_ERROR_VERSION: return "the library is of another version than mace_runtime.h";
+    case MACE_ERROR_WEIGHTS: return "the weights are in a file that was not given, or is not the one of the library";
     default: return "the status is unknown";
   }
 }
