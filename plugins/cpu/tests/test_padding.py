@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import FEATURES, check_node, sample
+from harness import FEATURES, check_node, check_nodes, sample
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import helper
 
 
 @settings(max_examples=60)
@@ -57,6 +58,69 @@ def test_pad_of_a_blocked_value(pads: list[int], features: str | None) -> None:
     feeds = {"x": sample((2, 20, 4, 5)), "p": np.array(pads)}
     check_node("Pad", feeds, constants=["p"], blocked=["x"], features=features, threads=2)
     check_node("Pad", feeds, {"mode": "edge"}, constants=["p"], blocked=["x"], features=features)
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize(
+    ("channels", "before", "after"), [(20, 0, 3), (20, 0, 40), (16, 16, 0), (24, 32, 5), (3, 0, 1)]
+)
+def test_channels_are_added_where_they_lie(channels: int, before: int, after: int, features: str | None) -> None:
+    x = sample((2, channels, 30, 21))
+    feeds = {"x": x, "p": np.array([0, before, 0, 0, 0, after, 0, 0]), "v": np.array(-2, np.float32)}
+    ran = check_node("Pad", feeds, constants=["p"], blocked=["x"], features=features, threads=2)
+    assert any("pad_channels" in kernel for kernel in ran.kernels)
+    del feeds["v"]
+    check_node("Pad", feeds, constants=["p"], blocked=["x"], features=features)
+
+
+@pytest.mark.parametrize("pads", [[0, 3, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, -3, 0, 0], [0, 0, 0, 1, 0, 3, 0, 0]])
+def test_channels_of_other_blocks_are_moved(pads: list[int]) -> None:
+    feeds = {"x": sample((2, 20, 4, 5)), "p": np.array(pads)}
+    check_node("Pad", feeds, constants=["p"], blocked=["x"], oracle="onnxruntime")
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_a_shortcut_with_more_channels_is_added_in_the_convolution(is_pooled: bool, features: str | None) -> None:
+    """Exporters write the shortcut behind the convolution that it is added to."""
+    stride = 2 if is_pooled else 1
+    shortcut, found = "x", []
+    if is_pooled:
+        pool = helper.make_node("MaxPool", ["x"], ["m"], kernel_shape=[2, 2], strides=[2, 2])
+        shortcut, found = "m", [pool]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1], strides=[stride, stride]),
+        *found,
+        helper.make_node("Pad", [shortcut, "p"], ["s"]),
+        helper.make_node("Add", ["s", "c"], ["a"]),
+        helper.make_node("Relu", ["a"], ["y"]),
+    ]
+    feeds = {
+        "x": sample((1, 24, 12, 12)),
+        "w": sample((40, 24, 1, 1)),
+        "p": np.array([0, 0, 0, 0, 0, 16, 0, 0]),
+    }
+    ran = check_nodes(nodes, feeds, ["y"], constants=["w", "p"], blocked=["x"], features=features, tol=1e-4)
+    assert "Conv+Add+Relu" in ran.steps and "Conv" not in ran.steps, ran.steps
+
+
+def test_what_depends_on_a_convolution_stays_behind_it() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[1, 1]),
+        helper.make_node("Conv", ["c", "v"], ["d"], kernel_shape=[1, 1]),
+        helper.make_node("Pad", ["c", "p"], ["s"]),
+        helper.make_node("Add", ["d", "s"], ["y"]),
+        helper.make_node("Pad", ["y", "q"], ["z"]),
+        helper.make_node("Add", ["z", "z"], ["t"]),
+    ]
+    feeds = {
+        "x": sample((1, 16, 5, 5)),
+        "w": sample((16, 16, 1, 1)),
+        "v": sample((32, 16, 1, 1)),
+        "p": np.array([0, 0, 0, 0, 0, 16, 0, 0]),
+        "q": np.array([0, 0, 0, 0, 0, 1, 0, 0]),
+    }
+    check_nodes(nodes, feeds, ["y", "t"], constants=["w", "v", "p", "q"], tol=1e-4)
 
 
 def test_pad_of_a_scalar_and_of_nothing() -> None:

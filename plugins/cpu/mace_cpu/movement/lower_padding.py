@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from mace_core.graph import GraphView, Node
 from mace_core.native.numba_kernel import numba_source
-from mace_core.symbolic import is_symbolic, maximum
+from mace_core.symbolic import is_same, is_symbolic, maximum
+from mace_core.tensor import DType
 from mace_cpu.shared.checks import movable
 from mace_cpu.shared.layouts.channels_last import shape_channels_last
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
-from mace_cpu.shared.program.blocked import blocked_shape
+from mace_cpu.shared.program.blocked import blocked_shape, emit_padded_channels
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -64,7 +65,11 @@ def lower_pad(program: Program, node: Node) -> None:
     if program.facts.size(target) == 0:
         program.values.write(target)
         return
-    blocked = program.values.prefers_blocked(source) and amounts[1] == (0, 0)
+    blocked = program.values.prefers_blocked(source)
+    if blocked and _adds_channels(program, node, amounts):
+        emit_padded_channels(program, source, target, amounts[1][0], _fill_value(program, node))
+        return
+    blocked = blocked and amounts[1] == (0, 0)
     if blocked:
         shape, amounts = blocked_shape(program, source), [*amounts, (0, 0)]
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
@@ -80,6 +85,19 @@ def lower_pad(program: Program, node: Node) -> None:
         [*shape, words] if words > 1 else list(shape),
         [*amounts, (0, 0)] if words > 1 else amounts,
         words,
+    )
+
+
+def _adds_channels(program: Program, node: Node, amounts: Sequence[tuple[int, int]]) -> bool:
+    """Whether all that is done is to put channels of one number behind others, or whole blocks of them before."""
+    (before, after), others = amounts[1], [amounts[0], *amounts[2:]]
+    return (
+        node.attr("mode", "constant") == "constant"
+        and program.facts.dtype(need(node.input(0))) is DType.FLOAT32
+        and all(is_same(amount, 0) for pads in others for amount in pads)
+        and not any(map(is_symbolic, (before, after, program.facts.shape(need(node.input(0)))[1])))
+        and min(before, after) >= 0
+        and before % program.settings.block == 0
     )
 
 

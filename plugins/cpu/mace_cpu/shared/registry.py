@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from mace_core.graph import GraphView, Node
 from mace_core.provider import Lowerings
 from mace_cpu.shared.parts.facts import Settings
+from mace_cpu.shared.program.order import operands_first
 from mace_cpu.shared.program.program import Program
 
 Check = Callable[[GraphView, Node], "str | None"]
@@ -134,7 +135,7 @@ def lower(view: GraphView, settings: Settings, outer: Program | None = None) -> 
         view = prepare(view, settings, notes)
     program = Program(view, settings, outer)
     several = {node: emit for find in _INSTEAD for node, emit in find(program).items()}
-    for node in view.nodes:
+    for node in operands_first(view):
         if node in several and not program.fusion.is_done(node):
             several[node]()
         if not program.fusion.is_done(node):

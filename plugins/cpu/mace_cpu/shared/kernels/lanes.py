@@ -67,3 +67,36 @@ def _copy_lanes(lanes: int) -> Any:
 
 COPY_LANES: dict[str, Any] = {lanes: _copy_lanes(int(lanes)) for lanes in ("4", "8")}
 """By number of lanes; see `_copy_lanes`."""
+
+
+def _keep_lanes(lanes: int) -> Any:
+    """``(source, target, fill, kept)``: copies the first ``kept`` float32; the others are that at ``fill``."""
+    vector = ir.VectorType(ir.FloatType(), lanes)
+    integer = ir.IntType(32)
+    numbers = ir.VectorType(integer, lanes)
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def keep_lanes(typing_context: Any, source: Any, target: Any, fill: Any, kept: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            source, target, fill, kept = arguments
+
+            def spread(scalar: Any, wide: Any) -> Any:
+                undefined = ir.Constant(wide, ir.Undefined)
+                one = builder.insert_element(undefined, scalar, ir.Constant(integer, 0))
+                return builder.shuffle_vector(one, undefined, ir.Constant(numbers, [0] * lanes))
+
+            loaded = builder.load(builder.inttoptr(source, vector.as_pointer()), align=4)
+            filler = spread(builder.load(builder.inttoptr(fill, ir.FloatType().as_pointer())), vector)
+            lane = ir.Constant(numbers, list(range(lanes)))
+            is_kept = builder.icmp_signed("<", lane, spread(builder.trunc(kept, integer), numbers))
+            chosen = builder.select(is_kept, loaded, filler)
+            builder.store(chosen, builder.inttoptr(target, vector.as_pointer()), align=4)
+            return context.get_dummy_value()
+
+        return types.none(*[types.int64] * 4), generate
+
+    return keep_lanes
+
+
+KEEP_LANES: dict[str, Any] = {lanes: _keep_lanes(int(lanes)) for lanes in ("4", "8", "16")}
+"""By lanes of the block; see `_keep_lanes`."""

@@ -16,8 +16,9 @@ from mace_cpu.plan.assembly import GATE, STATUS_WORDS, Fault
 from mace_cpu.shared.parts.buffers import At, Buf, Place
 from mace_cpu.shared.parts.forms import StepForm
 
-SMALLEST_CHUNK_WORK = 30_000
-"""Below about this many scalar operations a chunk is not worth handing to another thread (a region costs ~1 us)."""
+SMALLEST_CHUNK_WORK = 10_000
+"""Below about this many scalar operations a chunk is not worth handing to another thread: they take one some 2 us, and
+to let another take part costs 0.2 us and moving what it reads and writes between caches."""
 
 CHUNKS_PER_THREAD = 4
 """More chunks than threads, so that a thread that is held up leaves its share to the others."""
@@ -146,7 +147,9 @@ class Steps:
         if self._threads <= 1 or (not is_symbolic(extent) and extent <= 1):
             return 1
         most = minimum(extent, self._threads * CHUNKS_PER_THREAD)
-        return maximum(minimum(most, whole(work, SMALLEST_CHUNK_WORK)), 1)
+        worth = maximum(minimum(most, whole(work, SMALLEST_CHUNK_WORK)), 1)
+        even = whole(worth, self._threads) * self._threads  # three parts take two threads as long as four
+        return maximum(even, minimum(worth, self._threads))
 
     def emit(
         self,

@@ -6,8 +6,8 @@ import math
 
 from mace_core.graph import Value
 from mace_core.native.numba_kernel import numba_source
-from mace_core.symbolic import divisor
-from mace_cpu.shared.layouts.blocks import shape_in_blocks
+from mace_core.symbolic import divisor, maximum
+from mace_cpu.shared.layouts.blocks import PIXELS_PER_UNIT, shape_in_blocks
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.program.program import Program
@@ -73,4 +73,31 @@ def emit_channels(
         },
         extent=n * groups,
         work=n * count * pixels / 4,
+    )
+
+
+def emit_padded_channels(program: Program, source: Value, target: Value, before: int, fill: Buf) -> None:
+    """Write ``target`` in the BLOCKED layout: ``source`` behind ``before`` channels, which fill blocks, and with
+    others behind it; all of these hold the number in ``fill``."""
+    n, channels, *spatial = program.facts.shape(source)
+    block = program.settings.block
+    pixels = math.prod(spatial)
+    source_blocks, target_blocks = (-(-program.facts.shape(value)[1] // block) for value in (source, target))
+    parts = maximum(-(-pixels // PIXELS_PER_UNIT), 1)
+    program.steps.emit(
+        numba_source(COPYING, "pad_channels", block=str(block)),
+        {
+            "source": program.values.read(source, Layout.BLOCKED),
+            "target": program.values.write(target, Layout.BLOCKED),
+            "fill": fill,
+            "channels": channels,
+            "pixels": pixels,
+            "unit_pixels": PIXELS_PER_UNIT,
+            "block_units": parts,
+            "source_blocks": source_blocks,
+            "target_blocks": target_blocks,
+            "first_block": before // block,
+        },
+        extent=n * target_blocks * parts,
+        work=n * target_blocks * block * pixels / 4,
     )
