@@ -42,10 +42,11 @@ _ARM_MASKS = {
     "baseline": _Mask("generic", _ARM_V8),
     "neon": _Mask("generic", _ARM_V8),
     "fp16": _Mask("generic", _ARM_V8, ("fullfp16",)),
+    "fp16fml": _Mask("generic", _ARM_V8, ("fp16fml", "fullfp16")),
     "dotprod": _Mask("generic", _ARM_V8, ("dotprod",)),
     "i8mm": _Mask("generic", _ARM_V8, ("dotprod", "i8mm")),
     "armv8.2": _Mask("generic", _ARM_V8, ("dotprod", "fullfp16", "lse", "rdm")),
-    "armv8.6": _Mask("generic", _ARM_V8, ("bf16", "dotprod", "fullfp16", "i8mm", "lse", "rcpc", "rdm")),
+    "armv8.6": _Mask("generic", _ARM_V8, ("bf16", "dotprod", "fp16fml", "fullfp16", "i8mm", "lse", "rcpc", "rdm")),
 }
 
 
@@ -96,8 +97,9 @@ def host_target(mask: str | None = None) -> Target:
 
     Args:
         mask: the most that may be used: "baseline" ("sse2"), "sse4", "avx2", "avxvnni", "avx512" or "avx512vnni" on
-            x86-64; "baseline" ("neon"), "fp16", "dotprod", "i8mm", "armv8.2" or "armv8.6" on aarch64, the last two
-            with what the processors of that generation have.  None: ``MACE_CPU_FEATURES``, else everything there is.
+            x86-64; "baseline" ("neon"), "fp16", "fp16fml", "dotprod", "i8mm", "armv8.2" or "armv8.6" on aarch64, the
+            last two with what the processors of that generation have.  None: ``MACE_CPU_FEATURES``, else everything
+            there is.
 
     Raises:
         UsageError: for a mask that is unknown or that this processor does not reach.

@@ -18,7 +18,7 @@ from mace_core.provider.weights import weight_files
 from mace_cpu.plan import stored
 from mace_cpu.plan.assembly import GATE
 from mace_cpu.plan.subgraph import CpuSubgraph
-from mace_cpu.shared.precision import choose_byte_tiles, choose_instructions
+from mace_cpu.shared.precision import choose_byte_tiles, choose_instructions, unit_of
 from mace_cpu.workers import Workers
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class CpuBackend(Backend):
         self.threads = workers.threads
         self.winograd = winograd
         self.integers = integers
-        self.target, self.bfloat16 = choose_instructions(features, precision)
+        self.target, self.pair_unit = choose_instructions(features, "float32" if target else precision)
         self.byte_tiles = choose_byte_tiles(features, self.target)
         self.pool: ThreadPool | None = None
         if target:
@@ -60,6 +60,7 @@ class CpuBackend(Backend):
 
             # tiles have to be asked for by each process, which a library does not do for the program around it
             self.target, self.byte_tiles = named_target(target).target, None
+            self.pair_unit = unit_of(self.target, target, precision)
         else:
             self.pool = shared_pool(workers.threads, workers.processors)
         self._sources: dict[str, KernelSource] = {}
@@ -121,7 +122,7 @@ class CpuBackend(Backend):
         from mace_cpu.shared.parts.facts import Settings
         from mace_cpu.shared.registry import lower
 
-        settings = Settings(self.target, self.threads, self.winograd, self.bfloat16, self.integers, self.byte_tiles)
+        settings = Settings(self.target, self.threads, self.winograd, self.pair_unit, self.integers, self.byte_tiles)
         program = lower(view, settings)
         byte = poison_byte()
         if byte is not None:
@@ -166,7 +167,7 @@ class CpuBackend(Backend):
     def compatibility_key(self) -> str:
         byte = poison_byte()
         poison = "" if byte is None else f" poison={byte:02x}"
-        unit = "float32" if self.bfloat16 is None else self.bfloat16.value
+        unit = "float32" if self.pair_unit is None else self.pair_unit.value
         tiles = "vectors" if self.byte_tiles is None else self.byte_tiles.value
         return (
             f"{build_id()} {plugin_build_id()} {self.target.key} {unit} threads={self.threads} winograd={self.winograd}"

@@ -33,11 +33,12 @@ class CpuProvider(ExecutionProvider):
         "threads": "threads one run may use (default: what affinity and cgroup limits leave)",
         "affinity": "none (default), big or little: keep the threads to the fast or to the efficient processors",
         "features": "instruction set to generate for: host (default), avx512vnni, avx512, avxvnni, avx2, … baseline, "
-        "on aarch64 armv8.6, armv8.2, i8mm, dotprod, fp16, baseline",
+        "on aarch64 armv8.6, armv8.2, i8mm, dotprod, fp16fml, fp16, baseline",
         "winograd": "whether 3x3 convolutions may be computed by Winograd's method: true (default) or false",
         "integers": "whether quantized models are computed in integers where they can be: true (default) or false",
         "target": "compile for this processor, to be written into a library (mace compile --target)",
-        "precision": "float32 (default), or bfloat16: less exact, on processors with AMX, AVX512-BF16 or ARM's bf16",
+        "precision": "float32 (default), or less exact: bfloat16, on processors with AMX, AVX512-BF16 or ARM's bf16; "
+        "float16, on 64-bit ARM from ARMv8.2 on",
     }
     key_covers_options: ClassVar[bool] = True
 
@@ -72,10 +73,9 @@ class CpuProvider(ExecutionProvider):
         winograd, integers = (_switch(options, name) for name in ("winograd", "integers"))
         precision = options.get("precision", "float32")
         if not isinstance(precision, str):
-            raise UsageError(f"the cpu option 'precision' takes float32 or bfloat16, not {precision!r}")
-        if target and (precision != "float32" or features is not None):
-            other = "features" if features is not None else "precision"
-            raise UsageError(f"the cpu options 'target' and '{other}' exclude each other; leave one out")
+            raise UsageError(f"the cpu option 'precision' takes float32, float16 or bfloat16, not {precision!r}")
+        if target and features is not None:
+            raise UsageError("the cpu options 'target' and 'features' exclude each other; leave one out")
         from mace_cpu.backend import CpuBackend
 
         return CpuBackend(

@@ -18,8 +18,9 @@ EXTRAS = {
     "neon": (),
     "dotprod": ("dotprod",),
     "fp16": ("fullfp16",),
+    "fp16fml": ("fp16fml", "fullfp16"),
     "i8mm": ("dotprod", "i8mm"),
-    "armv8.6": ("bf16", "dotprod", "fullfp16", "i8mm"),
+    "armv8.6": ("bf16", "dotprod", "fp16fml", "fullfp16", "i8mm"),
 }
 """Features beyond the first ARMv8, by the name of the mask."""
 

@@ -133,7 +133,8 @@ def check_nodes(
     Args:
         constants: names of inputs to be initializers instead of fed.
         blocked: names of float32 inputs to arrive in the BLOCKED layout, spare lanes NaN.
-        features: instruction set, see `FEATURES`; with "+bf16-..." at the end, the precision is bfloat16.
+        features: instruction set, see `FEATURES`; with a unit at the end ("+bf16-…", "+fp16-…"),
+            the precision is that of the unit.
         tol: largest difference, relative to the element and to the largest expected element.
         oracle: "reference", "onnxruntime", or a function of (model, feeds).
         expected: the right outputs, where no oracle knows them.
@@ -340,7 +341,8 @@ def assert_close(got: Array, expected: Array, tol: float | None = None, name: st
 @functools.cache
 def _backend(features: str | None, threads: int) -> CpuBackend:
     device = Device(provider="cpu", id="0", kind=DeviceKind.CPU, name="test", vendor="test")
-    precision = "bfloat16" if "+bf16-" in (features or "") else "float32"
+    unit = (features or "").partition("+")[2]
+    precision = {"bf16": "bfloat16", "fp16": "float16"}.get(unit.partition("-")[0], "float32")
     return CpuBackend(device, workers=Workers(threads), features=features, precision=precision)
 
 

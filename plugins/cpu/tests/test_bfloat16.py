@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.provider import CpuProvider
 from mace_cpu.shared.layouts.pairs import pair_weights, rounded
-from mace_cpu.shared.precision import Bfloat16Unit, best_units, choose_instructions
+from mace_cpu.shared.precision import PairUnit, best_units, choose_instructions
 from onnx import helper, numpy_helper
 
 from mace_core.errors import UsageError
@@ -32,7 +32,7 @@ QUICK = settings(max_examples=25)
 
 def usable() -> list[str]:
     """Values of the option ``features`` that this processor can run with precision bfloat16."""
-    wanted = [f"host+bf16-{unit.value}" for unit in Bfloat16Unit]
+    wanted = [f"host+{unit.feature}" for unit in PairUnit if unit.precision == "bfloat16"]
     wanted += ["avx2+bf16-emulated", "baseline+bf16-emulated"]
     found = []
     for features in wanted:
@@ -415,8 +415,8 @@ def test_emulation_is_never_taken_unasked() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "float16"}, "'precision' is one of float32, bfloat16, not 'float16'"),
-        ({"precision": 16}, "'precision' takes float32 or bfloat16, not 16"),
+        ({"precision": "float8"}, "'precision' is one of float32, bfloat16, float16, not 'float8'"),
+        ({"precision": 16}, "'precision' takes float32, float16 or bfloat16, not 16"),
         ({"features": "host+bf16-quantum", "precision": "bfloat16"}, r"ends in '\+bf16-quantum', which is none of"),
         ({"features": "host+bf16-emulated"}, "matters with precision bfloat16 only"),
     ],

@@ -47,7 +47,7 @@ class Kernel(enum.Enum):
     """The kernels that compute Conv and ConvTranspose."""
 
     GENERAL = "general"
-    PAIRS = "direct, in bfloat16"
+    PAIRS = "direct, in 16-bit floats"
     DEPTHWISE = "depthwise"
     PLANAR = "planar"
     DIRECT = "direct"
@@ -100,7 +100,7 @@ def by_sizes(program: Program, geometry: Geometry, *, in_pairs: bool = True) -> 
     None where the direct, Winograd's and the planar kernel cover it, and costs decide.
 
     Args:
-        in_pairs: whether it may be computed in bfloat16, if that is the precision.
+        in_pairs: whether it may be computed in 16-bit floats, if that is the precision.
     """
     if len(geometry.image) > 2 or not geometry.is_generated:
         return Kernel.GENERAL
@@ -108,7 +108,7 @@ def by_sizes(program: Program, geometry: Geometry, *, in_pairs: bool = True) -> 
         return Kernel.DEPTHWISE
     if not fits_direct(geometry, program.settings.block):
         return Kernel.PLANAR
-    if in_pairs and program.settings.bfloat16 is not None and _fills_pairs(geometry, program.settings.block):
+    if in_pairs and program.settings.pair_unit is not None and _fills_pairs(geometry, program.settings.block):
         return Kernel.PAIRS
     return None
 

@@ -1,4 +1,4 @@
-"""Convolutions in bfloat16.
+"""Convolutions in 16-bit floats.
 
 A pair fills a word of 32 bits, so two channels pass for one channel of float32 wherever nothing
 but places matters: packing, tiles, addresses.
@@ -7,6 +7,8 @@ but places matters: packing, tiles, addresses.
 from __future__ import annotations
 
 from dataclasses import replace
+
+import numpy as np
 
 from mace_core.graph import Node, Value
 from mace_cpu.conv.choose import Kernel, by_sizes, expected
@@ -21,20 +23,22 @@ from mace_cpu.shared.tiles.choose import LEAST_PAIRED
 
 
 def why_float32(program: Program, geometry: Geometry) -> str:
-    """Why a convolution stays float32 though the precision is bfloat16; "" where it does not."""
-    if program.settings.bfloat16 is None or by_sizes(program, geometry) is Kernel.PAIRS:
+    """Why a convolution stays float32 though the precision is another; "" where it does not."""
+    unit = program.settings.pair_unit
+    if unit is None or by_sizes(program, geometry) is Kernel.PAIRS:
         return ""
     if fits_depthwise(geometry):
         return "float32: depthwise"
     if min(geometry.group_in, geometry.group_out) < LEAST_PAIRED:
         return f"float32: fewer than {LEAST_PAIRED} channels"
-    return "float32: the bfloat16 kernel does not cover it"
+    return f"float32: the {unit.precision} kernel does not cover it"
 
 
 def write_forms(program: Program, geometry: Geometry, result: Value) -> Result:
     """Memory for the result of a convolution in the forms in which it will be read."""
     forms = {_form_read(program, node, result) for node in program.facts.view.users(result)}
-    if program.settings.bfloat16 is None or geometry.out_channels % program.settings.block or Layout.PAIRS not in forms:
+    has_spare = geometry.out_channels % program.settings.block
+    if program.settings.pair_unit is None or has_spare or Layout.PAIRS not in forms:
         # (spare lanes would have to be cleared)
         return Result(program.values.write(result, Layout.BLOCKED))
     narrow = program.values.write(result, Layout.PAIRS)
@@ -44,7 +48,7 @@ def write_forms(program: Program, geometry: Geometry, result: Value) -> Result:
 
 def _form_read(program: Program, node: Node, value: Value) -> Layout:
     """In which layout a node that is not lowered yet will read ``value``: a guess, whose mistakes cost only time."""
-    if node.domain or program.settings.bfloat16 is None:
+    if node.domain or program.settings.pair_unit is None:
         return Layout.BLOCKED
     if node.op_type == "Add":
         return Layout.PAIRS if _is_residual(program, node, value) else Layout.BLOCKED
@@ -58,7 +62,7 @@ def _form_read(program: Program, node: Node, value: Value) -> Layout:
 
 
 def _is_residual(program: Program, node: Node, value: Value) -> bool:
-    """Whether the addition of ``value`` will be part of a convolution in bfloat16 that is not lowered yet."""
+    """Whether the addition of ``value`` will be part of a convolution in pairs that is not lowered yet."""
     others = [x for x in node.inputs if x is not None and x is not value]
     if len(others) != 1 or program.facts.shape(others[0]) != program.facts.shape(value):
         return False
@@ -72,23 +76,26 @@ def _is_residual(program: Program, node: Node, value: Value) -> bool:
 def emit_in_pairs(
     program: Program, geometry: Geometry, x: Value, weights: Floats, bias: Floats, epilogue: Epilogue, result: Value
 ) -> None:
-    """Emit a convolution of constant weights (O, C / groups, kernel) in bfloat16."""
-    assert program.settings.bfloat16 is not None
+    """Emit a convolution of constant weights (O, C / groups, kernel) in 16-bit floats."""
+    unit = program.settings.pair_unit
+    assert unit is not None
     forms = write_forms(program, geometry, result)
     target = forms.floats or forms.pairs
     assert target is not None
+    multiple = 2 * program.settings.block if unit.takes_halves else 2
+    missing = [(0, -geometry.group_in % multiple if axis == 1 else 0) for axis in range(weights.ndim)]
     emit_direct(
         program,
-        pair_geometry(geometry),
+        pair_geometry(geometry, multiple),
         x,
-        pair_weights(weights, axis=1),
+        pair_weights(np.pad(weights, missing), 1, unit),
         bias,
         epilogue,
         target,
-        pairs=Pairs(program.settings.bfloat16, forms.stores, forms.pairs),
+        pairs=Pairs(unit, forms.stores, forms.pairs),
     )
 
 
-def pair_geometry(geometry: Geometry) -> Geometry:
-    """The same convolution with pairs of channels in the place of channels."""
-    return replace(geometry, in_channels=geometry.groups * -(-geometry.group_in // 2))
+def pair_geometry(geometry: Geometry, multiple: int = 2) -> Geometry:
+    """The same convolution with pairs of channels in the place of channels, of a multiple of so many for a group."""
+    return replace(geometry, in_channels=geometry.groups * -(-geometry.group_in // multiple) * (multiple // 2))

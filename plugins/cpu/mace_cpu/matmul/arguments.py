@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.precision import PairUnit
 
 GROUP, PICKS = 4, 2
 """Of each four steps, two have weights, where columns have 2:4 patterns."""
@@ -69,6 +69,6 @@ class Variant:
     lanes: int
     transposed_left: bool
     unroll: int
-    unit: Bfloat16Unit | None = None
+    unit: PairUnit | None = None
     kept: bool = False
     picks: bool = False

@@ -22,11 +22,12 @@ from mace_cpu.matmul.views import Lie
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.layouts.moving import panels_kernel
+from mace_cpu.shared.layouts.pairs import columns_apart
 from mace_cpu.shared.layouts.words import emit_number
 from mace_cpu.shared.parts.buffers import Buf, aligned_empty
 from mace_cpu.shared.parts.steps import Words
 from mace_cpu.shared.parts.views import Offsets
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.precision import PairUnit
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.arguments import MOST_KEPT, STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import (
@@ -34,6 +35,7 @@ from mace_cpu.shared.tiles.choose import (
     ChannelSplit,
     choose_matrix_rows,
     choose_rows,
+    most_half_rows,
     most_rows,
     segment_tiles,
     split_channels,
@@ -43,6 +45,9 @@ from mace_cpu.shared.tiles.kept import KeptSteps, kept_note
 Floats = npt.NDArray[np.float32]
 
 KERNELS = "mace_cpu.matmul.kernels"
+HALVES = 8
+"""Columns of float16 in a vector."""
+
 UNROLL = 4
 MOST_ROWS = 12
 """Three rows of the left operand share an address register, and there are few of those."""
@@ -76,7 +81,7 @@ def emit_product(
     tensors: Sequence[Buf],
     target: Buf,
     *,
-    unit: Bfloat16Unit | None = None,
+    unit: PairUnit | None = None,
 ) -> None:
     """Emit ``target = epilogue(left @ right + bias)``, all operands float32, the result dense.
 
@@ -90,6 +95,8 @@ def emit_product(
             known) are made of such pairs.
     """
     lanes = max(program.settings.target.vector_bits // 32, 4)
+    if unit is not None and unit.takes_halves:
+        lanes = HALVES
     left_lie = product.left_lie()
     sparse: tuple[KeptSteps, ...] = ()
     in_place = right if isinstance(right, Buf) and _reads_in_place(product, lanes) else None
@@ -116,7 +123,7 @@ def emit_product(
         words: Words = {
             Arg.LEFT: left,
             Arg.RIGHT: (
-                _packed_right(program, product, right, split, tiling.width, kept, picks=picks)
+                _packed_right(program, product, right, split, tiling.width, kept, picks=picks, unit=unit)
                 if in_place is None
                 else in_place
             ),
@@ -162,7 +169,7 @@ def emit_product(
             words,
             extent=product.count * tiling.segments * split.tiles,
             work=product.macs * share * (1.0 if kept is None else kept.share) * SCALAR_WORK_PER_MAC,
-            note=TWO_OF_FOUR if picks else kept_note(kept) if unit is None else f"bfloat16 {unit.value}",
+            note=TWO_OF_FOUR if picks else kept_note(kept) if unit is None else unit.note,
         )
 
 
@@ -190,7 +197,7 @@ class Tiling:
     band: int
 
 
-def _tiling(program: Program, product: Product, split: ChannelSplit, lanes: int, unit: Bfloat16Unit | None) -> Tiling:
+def _tiling(program: Program, product: Product, split: ChannelSplit, lanes: int, unit: PairUnit | None) -> Tiling:
     rows = _tile_rows(program.settings.target, product, lanes, split.blocks, unit)
     width = split.blocks * lanes
     tiles = segment_tiles(-(-product.rows // rows), product.count * split.tiles, program.settings.threads)
@@ -233,21 +240,27 @@ def _right_words(
     }
 
 
+HALF_WIDTHS = (2, 1)
+"""Vectors of eight columns per row of a tile of float16."""
+
+
 def _widths(target: Target) -> tuple[int, ...]:
     """Vectors per row of a tile to choose from: first for products whose right operand is read in place."""
     return (4, 3) if target.vector_bits >= 512 or target.architecture == "aarch64" else (2,)
 
 
-def _tile_rows(target: Target, product: Product, lanes: int, vectors: int, unit: Bfloat16Unit | None) -> int:
+def _tile_rows(target: Target, product: Product, lanes: int, vectors: int, unit: PairUnit | None) -> int:
     if unit is not None and unit.has_tiles:
         rows = choose_matrix_rows(hint(product.rows))
+    elif unit is not None and unit.takes_halves:
+        rows = choose_rows(hint(product.rows), most_half_rows(vectors, is_long=unit is PairUnit.LONG_HALF), vectors)
     else:
         rows = choose_rows(hint(product.rows), min(most_rows(target, lanes, vectors), MOST_ROWS), vectors)
     return rows if product.rows >= rows else 1  # a tile is moved back where rows are missing
 
 
 def _split_columns(
-    target: Target, product: Product, lanes: int, unit: Bfloat16Unit | None, shares: Mapping[int, float]
+    target: Target, product: Product, lanes: int, unit: PairUnit | None, shares: Mapping[int, float]
 ) -> list[ChannelSplit]:
     """The cheapest way to cover the columns with panels.
 
@@ -255,10 +268,12 @@ def _split_columns(
         shares: how much of the steps panels of so many vectors keep; where it is not in there, all.
     """
     vectors = -(-product.columns // lanes)
+    halves = unit is not None and unit.takes_halves
     if is_symbolic(product.columns):
-        return split_channels(vectors, _widths(target)[0])
+        return split_channels(vectors, HALF_WIDTHS[0] if halves else _widths(target)[0])
     if unit is not None and unit.has_tiles:
         return split_channels(vectors, MATRIX_VECTORS)
+    widths = HALF_WIDTHS if halves else _widths(target)
 
     def cost(splits: list[ChannelSplit]) -> float:
         total = 0.0
@@ -273,7 +288,7 @@ def _split_columns(
             total += split.tiles * -(-hint(product.rows) // rows) * step * kept
         return total
 
-    return min((split_channels(vectors, widest) for widest in dict.fromkeys((*_widths(target), *shares))), key=cost)
+    return min((split_channels(vectors, widest) for widest in dict.fromkeys((*widths, *shares))), key=cost)
 
 
 def _packed_right(
@@ -285,6 +300,7 @@ def _packed_right(
     kept: KeptSteps | None = None,
     *,
     picks: bool = False,
+    unit: PairUnit | None = None,
 ) -> Buf:
     """The panels of one split: a constant, or scratch memory filled by a step of its own."""
     first = split.first * (width // split.blocks)
@@ -296,17 +312,29 @@ def _packed_right(
     sizes = (matrices, product.steps, product.columns, product.transposed_right, first, width, split.tiles)
     if picks:
         return program.constants.packed(right, ("picks", *sizes), lambda: pack_picks(product, right, width))
+    apart = unit is not None and unit.takes_halves
     return program.constants.packed(
         right,
-        ("panels", *sizes, kept is not None),
-        lambda: _pack(product, right, matrices, first, width, split.tiles, kept),
+        ("panels", *sizes, kept is not None, apart),
+        lambda: _pack(product, right, matrices, first, width, split.tiles, kept, apart=apart),
     )
 
 
 def _pack(
-    product: Product, right: Floats, matrices: int, first: int, width: int, tiles: int, kept: KeptSteps | None = None
+    product: Product,
+    right: Floats,
+    matrices: int,
+    first: int,
+    width: int,
+    tiles: int,
+    kept: KeptSteps | None = None,
+    *,
+    apart: bool = False,
 ) -> Floats:
-    """The right operand as [matrix][tile][step][column of the tile]; with ``kept``, of those steps."""
+    """The right operand as [matrix][tile][step][column of the tile]; with ``kept``, of those steps.
+
+    With ``apart``: see `columns_apart`.
+    """
     dense = dense_right(product, right, matrices)
     part = dense[:, :, first : first + tiles * width]
     if part.shape[2] != tiles * width:
@@ -317,7 +345,7 @@ def _pack(
     if kept is not None:
         tiled = kept.of_rows(tiled)
     packed = aligned_empty(tiled.shape)
-    packed[...] = tiled
+    packed[...] = columns_apart(tiled) if apart else tiled
     return packed
 
 
@@ -385,7 +413,7 @@ def gemm_kernel(
     lanes: int,
     transposed_left: bool,
     epilogue: Epilogue,
-    unit: Bfloat16Unit | None = None,
+    unit: PairUnit | None = None,
     *,
     kept: bool = False,
     picks: bool = False,
@@ -394,7 +422,7 @@ def gemm_kernel(
     tag = epilogue.tag
     form = "t" if transposed_left else "kept_" if kept else "picks_" if picks else "n"
     if unit is not None:
-        form = f"{unit.value.replace('-', '_')}_"
+        form = f"{unit.tag}_"
     symbol = f"gemm_{form}{lanes}_{rows}x{vectors}" + (f"_{tag}" if tag else "")
     variant = Variant(rows, vectors, lanes, transposed_left, UNROLL, unit, kept, picks)
     words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)

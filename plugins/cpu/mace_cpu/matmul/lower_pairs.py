@@ -1,4 +1,4 @@
-"""Products in bfloat16: two steps, a pair, pass for one step of float32."""
+"""Products in 16-bit floats: two steps, a pair, pass for one step of float32."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mace_cpu.shared.tiles.choose import LEAST_PAIRED
 
 
 def takes_pair_rows(program: Program, product: Product) -> bool:
-    """Whether a product with a known right operand is computed in bfloat16."""
-    return program.settings.bfloat16 is not None and not product.transposed_left and product.steps >= LEAST_PAIRED
+    """Whether a product with a known right operand is computed in 16-bit floats."""
+    return program.settings.pair_unit is not None and not product.transposed_left and product.steps >= LEAST_PAIRED
 
 
 def emit_product_in_pairs(
@@ -32,7 +32,9 @@ def emit_product_in_pairs(
     tensors: Sequence[Buf],
     result: Value,
 ) -> None:
-    """Emit ``result = epilogue(left @ right + bias)`` in bfloat16; ``right`` is (any, steps, columns)."""
+    """Emit ``result = epilogue(left @ right + bias)`` in 16-bit floats; ``right`` is (any, steps, columns)."""
+    unit = program.settings.pair_unit
+    assert unit is not None
     source = program.values.read(left, Layout.PAIR_ROWS)
     steps = -(-product.steps // (2 * program.settings.block)) * program.settings.block
     if product.transposed_right:
@@ -40,7 +42,7 @@ def emit_product_in_pairs(
     else:
         dense, axis = right.reshape(-1, product.steps, product.columns), 1
     missing = [(0, 2 * steps - product.steps if i == axis else 0) for i in range(3)]
-    words = pair_weights(np.pad(dense, missing), axis)
+    words = pair_weights(np.pad(dense, missing), axis, unit)
     target = program.values.write(result)
     pairs = replace(product, steps=steps)
-    emit_product(program, pairs, source, words, bias, epilogue, tensors, target, unit=program.settings.bfloat16)
+    emit_product(program, pairs, source, words, bias, epilogue, tensors, target, unit=unit)

@@ -160,7 +160,7 @@ def emit_whole_conv(
 def _exactly(program: Program) -> Iterator[None]:
     """Without the ways to compute a convolution that round on the way."""
     before = program.settings
-    program.settings = replace(before, winograd=False, bfloat16=None)
+    program.settings = replace(before, winograd=False, pair_unit=None)
     try:
         yield
     finally:

@@ -11,18 +11,20 @@ from mace_core.errors import UsageError
 from mace_core.native.target import Target, host_target
 from mace_cpu.shared.quads import QuadUnit
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 _X86_64_ARCH_PRCTL = 158
 _ARCH_REQ_XCOMP_PERM = 0x1023
 _XFEATURE_XTILEDATA = 18
 
 
-class Bfloat16Unit(enum.Enum):
-    """What multiplies pairs of bfloat16 and sums them up in float32.
+class PairUnit(enum.Enum):
+    """What multiplies pairs of bfloat16 or float16, two of which fill a word of 32 bits.
 
-    The emulated ones compute the same with ordinary instructions, slowly: they are for tests of everything around the
-    instructions on processors that lack them.
+    Sums are float32, but for `HALF`: that sums `HALF_STEPS` products in float16 before it adds to a sum in float32.
+
+    The emulated ones compute the same as others with ordinary instructions, slowly: they are for tests of everything
+    around the instructions on processors that lack them.
     """
 
     AMX = "amx"
@@ -30,11 +32,39 @@ class Bfloat16Unit(enum.Enum):
     NEON = "neon"
     EMULATED = "emulated"
     EMULATED_AMX = "amx-emulated"
+    LONG_HALF = "fp16-fml"
+    HALF = "fp16-blocks"
+    EMULATED_HALF = "fp16-emulated"
+
+    @property
+    def precision(self) -> str:
+        """The numbers that are multiplied: "bfloat16" or "float16"."""
+        return "float16" if self in (PairUnit.LONG_HALF, PairUnit.HALF, PairUnit.EMULATED_HALF) else "bfloat16"
+
+    @property
+    def feature(self) -> str:
+        """How the option ``features`` names it, behind a "+"."""
+        return self.value if self.precision == "float16" else f"bf16-{self.value}"
+
+    @property
+    def note(self) -> str:
+        """For people: "bfloat16 amx", "float16 fml"."""
+        return f"{self.precision} {self.value.removeprefix('fp16-')}"
+
+    @property
+    def tag(self) -> str:
+        """As part of a symbol."""
+        return self.value.replace("-", "_")
 
     @property
     def has_tiles(self) -> bool:
         """Whether it multiplies tiles of 16 x 32 by 32 x 16 elements."""
-        return self in (Bfloat16Unit.AMX, Bfloat16Unit.EMULATED_AMX)
+        return self in (PairUnit.AMX, PairUnit.EMULATED_AMX)
+
+    @property
+    def takes_halves(self) -> bool:
+        """Whether it multiplies one element of a row at a time: then the two of a word meet columns that lie apart."""
+        return self in (PairUnit.LONG_HALF, PairUnit.HALF)
 
     @property
     def missing(self) -> str:
@@ -47,37 +77,43 @@ class Bfloat16Unit(enum.Enum):
             return False
         if self.has_tiles and target.vector_bits < 512:
             return False
-        return self is not Bfloat16Unit.AMX or _tiles_permitted()
+        return self is not PairUnit.AMX or _tiles_permitted()
 
 
-_NEEDS: dict[Bfloat16Unit, tuple[frozenset[str], str]] = {
-    Bfloat16Unit.AMX: (
+HALF_STEPS = 16
+"""Products that are summed in float16 before the sum is added to one in float32.
+
+The rounding errors of so many are at most 16 units of 2 ** -11 of the sum of their sizes, as much as rounding both
+factors to bfloat16 may cost.
+"""
+
+_NEEDS: dict[PairUnit, tuple[frozenset[str], str]] = {
+    PairUnit.AMX: (
         frozenset({"amx-tile", "amx-bf16", "avx512bf16"}),
         "AMX (amx_tile and amx_bf16, on Linux)",
     ),
-    Bfloat16Unit.AVX512: (frozenset({"avx512bf16"}), "AVX512-BF16 (avx512_bf16)"),
-    Bfloat16Unit.NEON: (frozenset({"neon", "bf16"}), "bfdot (the feature bf16 of ARMv8.6)"),
-    Bfloat16Unit.EMULATED: (frozenset(), ""),
-    Bfloat16Unit.EMULATED_AMX: (frozenset(), "512-bit vectors (avx512f)"),
+    PairUnit.AVX512: (frozenset({"avx512bf16"}), "AVX512-BF16 (avx512_bf16)"),
+    PairUnit.NEON: (frozenset({"neon", "bf16"}), "bfdot (the feature bf16 of ARMv8.6)"),
+    PairUnit.EMULATED: (frozenset(), ""),
+    PairUnit.EMULATED_AMX: (frozenset(), "512-bit vectors (avx512f)"),
+    PairUnit.LONG_HALF: (frozenset({"neon", "fullfp16", "fp16fml"}), "fmlal (asimdfhm)"),
+    PairUnit.HALF: (frozenset({"neon", "fullfp16"}), "arithmetic in float16 (fphp and asimdhp of ARMv8.2)"),
+    PairUnit.EMULATED_HALF: (frozenset(), ""),
 }
 
-_FEATURE_PREFIX = "bf16-"
 
-
-def choose_instructions(features: str | None, precision: str) -> tuple[Target, Bfloat16Unit | None]:
-    """The instruction set to generate for, and the unit for bfloat16 if that is the precision.
+def choose_instructions(features: str | None, precision: str) -> tuple[Target, PairUnit | None]:
+    """The instruction set to generate for, and the unit for pairs if the precision is not float32.
 
     Args:
-        features: the most that may be used, as `host_target` takes it; "+bf16-amx", "+bf16-avx512", "+bf16-neon",
-            "+bf16-emulated" or "+bf16-amx-emulated" at the end names the unit for bfloat16 instead of the best one
-            there is.  "+int8-…" is for `choose_byte_tiles`.
-        precision: "float32" or "bfloat16".
+        features: the most that may be used, as `host_target` takes it; a unit's name at the end ("+bf16-amx",
+            "+fp16-blocks" …) chooses it instead of the best one there is.  "+int8-…" is for `choose_byte_tiles`.
+        precision: one of `PRECISIONS`.
 
     Raises:
-        UsageError: for an unknown name, or if the processor has no unit for bfloat16.
+        UsageError: for an unknown name, or if the processor has no unit for the precision.
     """
-    if precision not in PRECISIONS:
-        raise UsageError(f"the cpu option 'precision' is one of {', '.join(PRECISIONS)}, not {precision!r}")
+    _check_precision(precision)
     features, _ = _split(features)
     mask, plus, wanted = (features or "").partition("+")
     try:
@@ -86,33 +122,59 @@ def choose_instructions(features: str | None, precision: str) -> tuple[Target, B
         if not mask:
             raise
         raise UsageError(f"the cpu option 'features' is '{features}': {error}") from None
-    units = [unit for unit in Bfloat16Unit if plus and wanted == _FEATURE_PREFIX + unit.value]
+    units = [unit for unit in PairUnit if plus and wanted == unit.feature]
     if plus and not units:
-        known = ", ".join(f"+{_FEATURE_PREFIX}{unit.value}" for unit in Bfloat16Unit)
+        known = ", ".join(f"+{unit.feature}" for unit in PairUnit)
         raise UsageError(f"the cpu option 'features' ends in '+{wanted}', which is none of {known}")
+    if units and units[0].precision != precision:
+        raise UsageError(
+            f"the cpu option 'features' names '+{wanted}', which matters with precision {units[0].precision} only; "
+            "set that too, or leave it out"
+        )
+    which = f"the instruction set chosen, '{mask}'," if mask not in ("", "host") else f"this processor ({target.cpu})"
+    return target, _find_unit(target, precision, units, which)
+
+
+def unit_of(target: Target, name: str, precision: str) -> PairUnit | None:
+    """The unit for pairs of a processor that code is generated for ahead of time; None for float32.
+
+    Args:
+        name: the target's, for messages.
+        precision: one of `PRECISIONS`.
+
+    Raises:
+        UsageError: for an unknown precision, or if such processors need not have a unit for it.
+    """
+    _check_precision(precision)
+    return _find_unit(target, precision, [], f"the target '{name}'")
+
+
+def _check_precision(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise UsageError(f"the cpu option 'precision' is one of {', '.join(PRECISIONS)}, not {precision!r}")
+
+
+def _find_unit(target: Target, precision: str, units: list[PairUnit], which: str) -> PairUnit | None:
+    """The first of ``units`` that the target has, or of the best ones if there are none named."""
     if precision == "float32":
-        if plus:
-            raise UsageError(
-                f"the cpu option 'features' names '+{wanted}', which matters with precision bfloat16 only; "
-                "set that too, or leave it out"
-            )
-        return target, None
-    candidates = units or best_units(target)
+        return None
+    candidates = units or best_units(target, precision)
     for unit in candidates:
         if unit.is_in(target):
-            return target, unit
+            return unit
     needs = " or ".join(unit.missing for unit in candidates)
     lack = "neither" if len(candidates) > 1 else "not"
-    which = f"the instruction set chosen, '{mask}'," if mask not in ("", "host") else f"this processor ({target.cpu})"
     raise UsageError(
-        f"the cpu option 'precision' is bfloat16, which needs {needs}; {which} has {lack}; "
+        f"the cpu option 'precision' is {precision}, which needs {needs}; {which} has {lack}; "
         "leave the option at float32, or run on a processor that has it"
     )
 
 
-def best_units(target: Target) -> list[Bfloat16Unit]:
-    """The units for bfloat16 that processors of an architecture may have, the fastest first."""
-    return [Bfloat16Unit.NEON] if target.architecture == "aarch64" else [Bfloat16Unit.AMX, Bfloat16Unit.AVX512]
+def best_units(target: Target, precision: str = "bfloat16") -> list[PairUnit]:
+    """The units for a precision that processors of an architecture may have, the best first."""
+    if precision == "float16":
+        return [PairUnit.LONG_HALF, PairUnit.HALF]
+    return [PairUnit.NEON] if target.architecture == "aarch64" else [PairUnit.AMX, PairUnit.AVX512]
 
 
 def choose_byte_tiles(features: str | None, target: Target) -> QuadUnit | None:

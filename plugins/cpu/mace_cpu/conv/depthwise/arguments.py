@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.precision import PairUnit
 
 
 class Arg(enum.IntEnum):
@@ -52,7 +52,7 @@ class Variant:
     sums: bool = False
     reads_pairs: bool = False
     stores: str = "floats"
-    unit: Bfloat16Unit | None = None
+    unit: PairUnit | None = None
 
     def meetings(self) -> dict[int, list[tuple[int, int]]]:
         """(output pixel, tap) pairs that meet each input pixel of the window, by its distance from the first."""

@@ -13,8 +13,8 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.conv.depthwise.arguments import Arg, Variant
-from mace_cpu.shared.codegen.bfloat16 import half_address, load_half, pair_of, store_half
 from mace_cpu.shared.codegen.body import Body, constant
+from mace_cpu.shared.codegen.pairs import half_address, load_half, pair_of, store_half
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.tile import Tile
@@ -181,7 +181,11 @@ def _accumulate(
         if zeros is not None:
             inside = body.b.icmp_unsigned("<", body.add(left, distance), width)
             at = body.b.select(inside, at, zeros)
-        pixel = load_half(body, at) if variant.reads_pairs else body.load(at)
+        if variant.reads_pairs:
+            assert variant.unit is not None
+            pixel = load_half(body, at, variant.unit)
+        else:
+            pixel = body.load(at)
         for row, tap in meetings:
             tile.accumulate(row, 0, pixel, taps[tap])
 
@@ -233,6 +237,7 @@ def _finish(
         if variant.stores != "pairs":
             body.store(value, body.floats(place.output, float_at(row)))
         if variant.stores != "floats":
+            assert variant.unit is not None
             at = body.floats(place.half, body.mul(row, body.lanes))
             store_half(body, value, at, variant.unit, place.is_alone)
         if total is not None:

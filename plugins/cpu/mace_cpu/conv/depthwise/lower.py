@@ -22,7 +22,7 @@ from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.forms import WindowForm
 from mace_cpu.shared.parts.steps import Words
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.precision import PairUnit
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.choose import fitting_rows
 
@@ -101,7 +101,8 @@ def emit_depthwise(
         shape = _turned(shape)
     blocks = -(-shape.out_channels // block)
     pixels = fitting_rows(shape.output[1], _most_pixels(program.settings.target, shape.kernel[1]), 1)
-    pair_form = (from_pairs, result.stores, program.settings.bfloat16 if result.pairs is not None else None)
+    has_pairs = from_pairs or result.pairs is not None
+    pair_form = (from_pairs, result.stores, program.settings.pair_unit if has_pairs else None)
     tile = (pixels, block, shape.kernel[1], shape.strides[1], shape.dilations[1])
     kernel = depthwise_kernel(tile, epilogue, row_sums, pair_form)
     rows = shape.batch * blocks * shape.output[0]
@@ -195,8 +196,8 @@ def _repeated(program: Program, shape: Geometry, source: Buf) -> Buf:
     return target
 
 
-Form = tuple[bool, str, Bfloat16Unit | None]
-"""Whether the input is in pairs, what is stored, and the unit that says how to round."""
+Form = tuple[bool, str, PairUnit | None]
+"""Whether the input is in pairs, what is stored, and the unit of which they are."""
 
 
 def depthwise_kernel(
@@ -212,7 +213,7 @@ def depthwise_kernel(
     reads_pairs, stores, unit = form
     kind = f"{'p' if reads_pairs else 'b'}{block}"
     if unit is not None:
-        kind += f"_{unit.value.replace('-', '_')}_{stores}"
+        kind += f"_{unit.tag}_{stores}"
     symbol = f"depthwise_{kind}_{pixels}_k{taps}_s{stride}_d{dilation}" + "_sums" * sums + (f"_{tag}" if tag else "")
     words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)
     return generated("mace_cpu.conv.depthwise.generate", symbol, Variant(*tile, sums, *form), epilogue.ops, words=words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.precision import PairUnit
 
 
 class Arg(enum.IntEnum):
@@ -82,7 +82,7 @@ class Variant:
     stride: int
     plain_input: bool
     unroll: int
-    unit: Bfloat16Unit | None = None
+    unit: PairUnit | None = None
     stores: str = "floats"
     pair_tensors: tuple[bool, ...] = ()
     kept: bool = False

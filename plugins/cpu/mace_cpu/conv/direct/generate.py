@@ -15,8 +15,8 @@ from llvmlite import ir
 
 from mace_core.native.target import Target
 from mace_cpu.conv.direct.arguments import Arg, Variant
-from mace_cpu.shared.codegen.bfloat16 import half_address, load_half, pair_of, store_half
-from mace_cpu.shared.codegen.body import I8, I64, LANES_TOGETHER, Body, constant
+from mace_cpu.shared.codegen.body import I8, I64, Body, constant
+from mace_cpu.shared.codegen.pairs import half_address, load_half, pair_of, store_half
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
 from mace_cpu.shared.tiles.pair_tile import make_tile
@@ -299,7 +299,7 @@ class _Emitter:
             start = body.floats(source.start, body.mul(number, source.block))
             columns = body.floats(weights, body.mul(number, self.block_weights))
             self._fetch_ahead(body.floats(source.direct, body.mul(number, self.image_block)))
-            for first in range(0, block, LANES_TOGETHER):
+            for first in range(0, block, tile.together):
 
                 def left(row: int, first: int = first) -> ir.Value:
                     return body.floats(start, self._offsets[row] + first)
@@ -381,13 +381,15 @@ class _Emitter:
 
         def tensor(i: int, row: ir.Value, column: ir.Value) -> ir.Value:
             if self.variant.pair_tensors[i : i + 1] == (True,):
-                return load_half(body, self._half(self.tensors[i], out_at, row, column))
+                assert self.variant.unit is not None
+                return load_half(body, self._half(self.tensors[i], out_at, row, column), self.variant.unit)
             return body.load(body.floats(self.tensors[i], place(row, column)))
 
         def store(value: ir.Value, row: ir.Value, column: ir.Value) -> None:
             if self.variant.stores != "pairs":
                 body.store(value, body.floats(words[Arg.OUTPUT], place(row, column)))
             if self.variant.stores != "floats":
+                assert self.variant.unit is not None
                 at = self._half(words[Arg.PAIR_OUTPUT], out_at, row, column)
                 is_alone = body.b.icmp_signed("==", body.add(first_block, column), words[Arg.LONE_BLOCK])
                 store_half(body, value, at, self.variant.unit, is_alone)

@@ -21,16 +21,18 @@ from mace_cpu.conv.geometry import Geometry, may_be_positive
 from mace_cpu.conv.scaled.lower import emit_scaled_weights
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.layouts.pairs import columns_apart
 from mace_cpu.shared.parts.buffers import At, Buf, Layout, aligned_empty
 from mace_cpu.shared.parts.forms import ConvolutionForm
 from mace_cpu.shared.parts.steps import Words
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.precision import PairUnit
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.tiles.arguments import MOST_KEPT
 from mace_cpu.shared.tiles.choose import (
     ChannelSplit,
     fitting_matrix_rows,
     fitting_rows,
+    most_half_rows,
     most_rows,
     split_channels,
     widest_tile,
@@ -69,7 +71,7 @@ class Pairs:
         target: where it is stored in the PAIRS layout, if it is.
     """
 
-    unit: Bfloat16Unit
+    unit: PairUnit
     stores: str = "floats"
     target: Buf | None = None
 
@@ -143,11 +145,12 @@ def emit_direct(
             assert isinstance(weights, Value)
             packed_weights = emit_given_weights(program, weights, shape, split, 1 if plain_input else block)
         else:
-            pack = functools.partial(_pack_weights, known, shape.groups, block, split, plain_input, kept)
+            apart = pairs is not None and pairs.unit.takes_halves
+            pack = functools.partial(_pack_weights, known, shape.groups, block, split, plain_input, kept, apart)
             if input_scale is not None:
                 packed_weights = emit_scaled_weights(program, pack(), input_scale)
             else:
-                way = ("direct", shape.groups, block, split, plain_input, kept is not None)
+                way = ("direct", shape.groups, block, split, plain_input, kept is not None, apart)
                 packed_weights = program.constants.packed(known, way, pack)
         if isinstance(bias, Value):
             packed_bias = emit_given_bias(program, bias, shape, split)
@@ -188,7 +191,7 @@ def emit_direct(
             extent=extent,
             work=work,
             chunks=chunks,
-            note=kept_note(kept) if pairs is None else f"bfloat16 {pairs.unit.value}",
+            note=kept_note(kept) if pairs is None else pairs.unit.note,
             form=form if pairs is None else None,
         )
 
@@ -198,6 +201,9 @@ def _tile_rows(program: Program, out_width: int, split: ChannelSplit, pairs: Pai
     if pairs is not None and pairs.unit.has_tiles:
         return fitting_matrix_rows(out_width)
     target, block = program.settings.target, program.settings.block
+    if pairs is not None and pairs.unit.takes_halves:
+        most = most_half_rows(split.blocks, is_long=pairs.unit is PairUnit.LONG_HALF)
+        return fitting_rows(out_width, most, split.blocks)
     vectors = split.blocks * max(block * 32 // target.vector_bits, 1)
     return fitting_rows(out_width, most_rows(target, block, split.blocks), vectors)
 
@@ -308,11 +314,18 @@ def _output_words(shape: Geometry, split: ChannelSplit, destination: Destination
 
 
 def _pack_weights(
-    weights: Floats, groups: int, block: int, split: ChannelSplit, plain_input: bool, kept: KeptSteps | None = None
+    weights: Floats,
+    groups: int,
+    block: int,
+    split: ChannelSplit,
+    plain_input: bool,
+    kept: KeptSteps | None = None,
+    apart: bool = False,
 ) -> Floats:
     """(O, C / groups, kh, kw) as [group][channel tile][in block][kh][kw][channel in block][columns].
 
-    With ``kept``: as [group][channel tile][in block][kh][run][step that is kept][columns].
+    With ``kept``: as [group][channel tile][in block][kh][run][step that is kept][columns].  With ``apart``: see
+    `columns_apart`.
     """
     columns = split.blocks * block
     grouped = weights.reshape(groups, len(weights) // groups, *weights.shape[1:])[:, split.first * block :][
@@ -322,7 +335,7 @@ def _pack_weights(
     if kept is not None:
         packed = kept.of_rows(packed.reshape(*kept.order.shape[:-1], kept.run, columns))
     target = aligned_empty(packed.shape)
-    target[...] = packed
+    target[...] = columns_apart(packed) if apart else packed
     return target
 
 
@@ -405,7 +418,7 @@ def direct_kernel(
     unit, stores = (None, "floats") if pairs is None else (pairs.unit, pairs.stores)
     if unit is not None:
         narrow = "".join("p" if is_narrow else "f" for is_narrow in pair_tensors)
-        form = f"{unit.value.replace('-', '_')}_{stores}{narrow}_"
+        form = f"{unit.tag}_{stores}{narrow}_"
     symbol = f"conv_{form}{block}_{rows}x{blocks}_s{stride}" + (f"_{tag}" if tag else "")
     variant = Variant(rows, blocks, block, stride, plain_input, UNROLL, unit, stores, pair_tensors, kept, one_tap)
     words = functools.partial(WordLayout.of, Arg, **epilogue.operand_counts)

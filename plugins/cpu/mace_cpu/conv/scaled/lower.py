@@ -45,7 +45,7 @@ def defer_scale(program: Program, node: Node) -> bool:
     shape = program.facts.shape(product)
     if user is None or user.op_type != "Conv" or user.domain or user.inputs[0] is not product or len(shape) < 3:
         return False
-    if shape[0] != 1 or program.facts.dtype(product) is not DType.FLOAT32 or program.settings.bfloat16 is not None:
+    if shape[0] != 1 or program.facts.dtype(product) is not DType.FLOAT32 or program.settings.pair_unit is not None:
         return False  # (weights in bfloat16 are packed once)
     pair = _picture_and_scale(program, node)
     weights = program.facts.constant_of(user.inputs[1])

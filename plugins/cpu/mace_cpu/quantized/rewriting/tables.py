@@ -209,7 +209,7 @@ def _run(view: GraphView, settings: Settings) -> list[npt.NDArray[np.generic]]:
     """The outputs of a view all of whose inputs are every number of their types, in the order of their bits."""
     target = _runnable(settings.target)
     if target is not settings.target:
-        settings = replace(settings, target=target, bfloat16=None, byte_tiles=None)
+        settings = replace(settings, target=target, pair_unit=None, byte_tiles=None)
     program = lower(view, replace(settings, threads=1, integers=False))
     kernels = {step.kernel.symbol: step.kernel for step in program.steps.emitted}
     addresses = load_kernels(list(kernels.values()), target)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.body import F32, FLOAT_BYTES, I8, I32, Body, constant
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.codegen.body import F32, I32, Body
+from mace_cpu.shared.precision import PairUnit
 
 I16 = ir.IntType(16)
-BFLOAT16_BYTES = 2
-
 _ROUNDING = 0x7FFF
 _UPPER_HALF = 0xFFFF0000
 _SIGN_OFF = 0x7FFFFFFF
@@ -36,12 +34,12 @@ class _BFloat16(ir.Type):  # type: ignore[misc]  # llvmlite has no types
         return hash(_BFloat16)
 
 
-def has_bfloat16_instructions(unit: Bfloat16Unit | None) -> bool:
+def has_bfloat16_instructions(unit: PairUnit | None) -> bool:
     """Whether the processors with this unit also round to bfloat16 by instruction."""
-    return unit in (Bfloat16Unit.AMX, Bfloat16Unit.AVX512)
+    return unit in (PairUnit.AMX, PairUnit.AVX512)
 
 
-def narrow(body: Body, value: ir.Value, *, by_instruction: bool) -> ir.Value:
+def to_bfloat16(body: Body, value: ir.Value, *, by_instruction: bool) -> ir.Value:
     """A vector of float32 rounded to the nearest bfloat16 (of two as near, the even one), as 16-bit integers.
 
     NaN stays NaN.  The instruction takes numbers below 2 ** -126 for zero.
@@ -60,39 +58,14 @@ def narrow(body: Body, value: ir.Value, *, by_instruction: bool) -> ir.Value:
     return b.trunc(b.lshr(chosen, _all(words, 16)), _halves(lanes))
 
 
-def widen(body: Body, halves: ir.Value) -> ir.Value:
+def from_bfloat16(body: Body, halves: ir.Value) -> ir.Value:
     """A vector of bfloat16, as 16-bit integers, as float32."""
     b, lanes = body.b, halves.type.count
     words = ir.VectorType(I32, lanes)
     return b.bitcast(b.shl(b.zext(halves, words), _all(words, 16)), ir.VectorType(F32, lanes))
 
 
-def half_address(body: Body, base: ir.Value, word: ir.Value, odd: ir.Value) -> ir.Value:
-    """Where the even (0) or ``odd`` (1) half of the ``lanes`` words from ``word`` on begins."""
-    byte = body.add(body.mul(word, FLOAT_BYTES), body.mul(odd, BFLOAT16_BYTES * body.lanes))
-    return body.b.gep(base, [byte], inbounds=True, source_etype=I8)
-
-
-def load_half(body: Body, at: ir.Value) -> ir.Value:
-    """``lanes`` numbers in bfloat16 as a vector of float32."""
-    return widen(body, body.b.load(at, typ=_halves(body.lanes), align=BFLOAT16_BYTES))
-
-
-def store_half(body: Body, value: ir.Value, at: ir.Value, unit: Bfloat16Unit | None, is_alone: ir.Value) -> None:
-    """Store a vector as bfloat16; where it ``is_alone`` the half behind it, which no channels fill, becomes zero."""
-    halves = narrow(body, value, by_instruction=has_bfloat16_instructions(unit))
-    body.b.store(halves, at, align=BFLOAT16_BYTES)
-    with body.b.if_then(is_alone, likely=False):
-        behind = body.b.gep(at, [constant(body.lanes)], inbounds=True, source_etype=I16)
-        body.b.store(ir.Constant(_halves(body.lanes), None), behind, align=BFLOAT16_BYTES)
-
-
-def pair_of(body: Body, block: ir.Value) -> tuple[ir.Value, ir.Value]:
-    """Which pair of blocks a block belongs to, and 1 for its second one."""
-    return body.b.lshr(block, constant(1)), body.b.and_(block, constant(1))
-
-
-def add_pair_products(
+def add_bfloat16_products(
     body: Body, left: ir.Value, right: ir.Value, addend: ir.Value, *, by_instruction: bool
 ) -> ir.Value:
     """``addend + left.even * right.even + left.odd * right.odd``; factors are pairs in words that pass as float32."""

@@ -60,7 +60,7 @@ def load(builder: ir.IRBuilder, at: ir.Value, dtype: str, count: int) -> ir.Valu
         return builder.icmp_unsigned("!=", raw, constant(raw.type, 0))
     if dtype in NARROW_FLOATS:
         raw = builder.load(at, typ=with_lanes(ir.IntType(16), count), align=2)
-        return _from_half(builder, raw) if dtype == "float16" else _from_bfloat(builder, raw)
+        return of_float16_bits(builder, raw) if dtype == "float16" else _from_bfloat(builder, raw)
     return builder.load(at, typ=kind, align=bit_width(dtype) // 8)
 
 
@@ -69,14 +69,14 @@ def store(builder: ir.IRBuilder, value: ir.Value, at: ir.Value, dtype: str) -> N
     if dtype == "bool":
         value = builder.zext(value, shaped_like(value.type, I8))
     elif dtype in NARROW_FLOATS:
-        value = _to_half(builder, value) if dtype == "float16" else _to_bfloat(builder, value)
+        value = float16_bits(builder, value) if dtype == "float16" else _to_bfloat(builder, value)
     builder.store(value, at, align=bit_width(dtype) // 8)
 
 
 def round_to(builder: ir.IRBuilder, value: ir.Value, dtype: str) -> ir.Value:
     """A float32 rounded to what a narrow float can hold; other types as they are."""
     if dtype == "float16":
-        return _from_half(builder, _to_half(builder, value))
+        return of_float16_bits(builder, float16_bits(builder, value))
     if dtype == "bfloat16":
         return _from_bfloat(builder, _to_bfloat(builder, value))
     return value
@@ -161,7 +161,7 @@ def _to_bfloat(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return builder.trunc(builder.lshr(kept, constant(bits.type, 16)), shaped_like(x.type, ir.IntType(16)))
 
 
-def _from_half(builder: ir.IRBuilder, raw: ir.Value) -> ir.Value:
+def of_float16_bits(builder: ir.IRBuilder, raw: ir.Value) -> ir.Value:
     """Exponent and mantissa moved into place; multiplying by a power of two rebiases and makes subnormals normal."""
     kind, floats = shaped_like(raw.type, I32), shaped_like(raw.type, F32)
     bits = builder.zext(raw, kind)
@@ -173,7 +173,7 @@ def _from_half(builder: ir.IRBuilder, raw: ir.Value) -> ir.Value:
     return builder.bitcast(builder.or_(builder.select(special, infinite, scaled), sign), floats)
 
 
-def _to_half(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def float16_bits(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """Rounded to nearest even: subnormal results by adding a number whose last place is theirs."""
     bits = bits_of(builder, x)
     kind = bits.type

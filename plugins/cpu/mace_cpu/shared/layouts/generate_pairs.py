@@ -1,16 +1,16 @@
-"""Kernels between float32 and layouts of bfloat16."""
+"""Kernels between float32 and layouts of 16-bit floats."""
 
 from __future__ import annotations
 
 from llvmlite import ir
 
 from mace_core.native.target import Target
-from mace_cpu.shared.codegen.bfloat16 import BFLOAT16_BYTES, I16, has_bfloat16_instructions, narrow, widen
 from mace_cpu.shared.codegen.body import Body, constant
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.codegen.pairs import HALF_BYTES, I16, narrow, widen
+from mace_cpu.shared.precision import PairUnit
 
 
-def build_pairs(symbol: str, block: int, unit: Bfloat16Unit, _target: Target) -> str:
+def build_pairs(symbol: str, block: int, unit: PairUnit, _target: Target) -> str:
     """IR: from the BLOCKED to the PAIRS layout.
 
     Unit: ``(n * pairs + pair) * units_per_pair + part``, of some pixels.
@@ -20,7 +20,6 @@ def build_pairs(symbol: str, block: int, unit: Bfloat16Unit, _target: Target) ->
     channels, pixels, part_size, parts = (body.word(i) for i in range(2, 6))
     blocks = body.b.udiv(body.add(channels, block - 1), constant(block))
     pairs = body.b.udiv(body.add(blocks, 1), constant(2))
-    by_instruction = has_bfloat16_instructions(unit)
     with body.loop(body.begin, body.end) as index:
         plane, part = body.divide(index, parts)
         n, pair = body.divide(plane, pairs)
@@ -40,11 +39,11 @@ def build_pairs(symbol: str, block: int, unit: Bfloat16Unit, _target: Target) ->
             at = body.mul(pixel, block)
             for half in range(2):
                 value = body.b.select(masks[half], body.load(body.floats(sources[half], at)), body.zero())
-                _store(body, narrow(body, value, by_instruction=by_instruction), body.floats(row, at), half)
+                _store(body, narrow(body, value, unit), body.floats(row, at), half)
     return body.text()
 
 
-def build_wide(symbol: str, block: int, _target: Target) -> str:
+def build_wide(symbol: str, block: int, unit: PairUnit, _target: Target) -> str:
     """IR: from the PAIRS to the BLOCKED layout; units as of `build_pairs`, but by block."""
     body = Body(symbol, block)
     source, target = body.pointer(0), body.pointer(1)
@@ -61,19 +60,18 @@ def build_wide(symbol: str, block: int, _target: Target) -> str:
         with body.loop(first, body.minimum(body.add(first, part_size), pixels)) as pixel:
             at = body.mul(pixel, block)
             place = body.b.gep(body.floats(from_row, at), [body.mul(half, block)], source_etype=I16)
-            halves = body.b.load(place, typ=ir.VectorType(I16, block), align=BFLOAT16_BYTES)
-            body.store(widen(body, halves), body.floats(row, at))
+            halves = body.b.load(place, typ=ir.VectorType(I16, block), align=HALF_BYTES)
+            body.store(widen(body, halves, unit), body.floats(row, at))
     return body.text()
 
 
-def build_pair_rows(symbol: str, lanes: int, unit: Bfloat16Unit, _target: Target) -> str:
+def build_pair_rows(symbol: str, lanes: int, unit: PairUnit, _target: Target) -> str:
     """IR: from rows of float32 to rows of pairs, filled up with zeros.
 
     A row has ``elements`` elements, in ``groups`` groups of ``2 lanes``.  Unit: one row.
     """
     body = Body(symbol, lanes)
     source, target, elements, groups = body.pointer(0), body.pointer(1), body.word(2), body.word(3)
-    by_instruction = has_bfloat16_instructions(unit)
     with body.loop(body.begin, body.end) as row:
         from_row = body.floats(source, body.mul(row, elements))
         to_row = body.floats(target, body.mul(row, body.mul(groups, lanes)))
@@ -81,12 +79,12 @@ def build_pair_rows(symbol: str, lanes: int, unit: Bfloat16Unit, _target: Target
             for half in range(2):
                 at = body.add(body.mul(group, 2 * lanes), half * lanes)
                 value = body.load_some(body.floats(from_row, at), body.sub(elements, at))
-                halves = narrow(body, value, by_instruction=by_instruction)
+                halves = narrow(body, value, unit)
                 _store(body, halves, body.floats(to_row, body.mul(group, lanes)), half)
     return body.text()
 
 
 def _store(body: Body, halves: ir.Value, words: ir.Value, half: int) -> None:
-    """Store a vector of bfloat16 as one half of as many words."""
+    """Store a vector of 16-bit floats as one half of as many words."""
     place = body.b.gep(words, [constant(half * body.lanes)], source_etype=I16)
-    body.b.store(halves, place, align=BFLOAT16_BYTES)
+    body.b.store(halves, place, align=HALF_BYTES)

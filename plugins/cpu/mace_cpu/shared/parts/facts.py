@@ -15,7 +15,7 @@ from mace_core.symbolic import is_same, settled
 from mace_core.tensor import DType
 from mace_core.tensor.symbolic import SymbolicTensor
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.precision import PairUnit
 from mace_cpu.shared.quads import QuadUnit
 
 
@@ -35,7 +35,7 @@ class Settings:
     target: Target
     threads: int = 1
     winograd: bool = True
-    bfloat16: Bfloat16Unit | None = None
+    pair_unit: PairUnit | None = None
     integers: bool = True
     byte_tiles: QuadUnit | None = None
 

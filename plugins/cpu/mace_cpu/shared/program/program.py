@@ -41,7 +41,7 @@ class Program:
         self.facts = Facts(view, settings.block)
         self.steps: Steps = Steps(settings.threads, None if outer is None else outer.steps)
         self.constants: ConstantPool = ConstantPool() if outer is None else outer.constants
-        self.values = Values(self.facts, self.steps, self.constants, settings.bfloat16)
+        self.values = Values(self.facts, self.steps, self.constants, settings.pair_unit)
         self.fusion = Fusion(view, self.steps)
 
     def table(self, items: Sequence[int]) -> Buf:

@@ -21,7 +21,7 @@ from mace_cpu.shared.parts.constants import ConstantPool
 from mace_cpu.shared.parts.facts import Facts
 from mace_cpu.shared.parts.steps import Steps
 from mace_cpu.shared.parts.views import Folded, Strided
-from mace_cpu.shared.precision import Bfloat16Unit
+from mace_cpu.shared.precision import PairUnit
 from mace_cpu.shared.program.concatenation import concatenations
 from mace_cpu.shared.program.growths import growths
 
@@ -59,11 +59,11 @@ class Values:
         dim_words: how many words kernels write dimensions to.
     """
 
-    def __init__(self, facts: Facts, steps: Steps, constants: ConstantPool, bfloat16: Bfloat16Unit | None) -> None:
+    def __init__(self, facts: Facts, steps: Steps, constants: ConstantPool, pair_unit: PairUnit | None) -> None:
         self._facts = facts
         self._steps = steps
         self._constants = constants
-        self._bfloat16 = bfloat16
+        self._pair_unit = pair_unit
         self.unsized: list[Unsized] = []
         self.dim_words = 0
         self._dims = Buf(Place.DIMS, 0)
@@ -161,7 +161,8 @@ class Values:
         source = self._held.get((value, other))
         pairs = self._held.get((value, Layout.PAIRS))
         if source is None and pairs is not None:
-            source = emit_wide(self._facts, self._steps, value, pairs)
+            assert self._pair_unit is not None
+            source = emit_wide(self._facts, self._steps, self._pair_unit, value, pairs)
             self._held[value, Layout.BLOCKED] = source
             if layout is Layout.BLOCKED:
                 return source
@@ -175,12 +176,12 @@ class Values:
         return target
 
     def _read_narrow(self, value: Value, layout: Layout) -> Buf:
-        """``value`` as bfloat16, made once for all who read it."""
-        assert self._bfloat16 is not None, "nothing is bfloat16 in this program"
+        """``value`` in 16-bit floats, made once for all who read it."""
+        assert self._pair_unit is not None, "all is float32 in this program"
         if layout is Layout.PAIRS:
-            buf = emit_pairs(self._facts, self._steps, self._bfloat16, value, self.read(value, Layout.BLOCKED))
+            buf = emit_pairs(self._facts, self._steps, self._pair_unit, value, self.read(value, Layout.BLOCKED))
         else:
-            buf = emit_pair_rows(self._facts, self._steps, self._bfloat16, value, self.read(value))
+            buf = emit_pair_rows(self._facts, self._steps, self._pair_unit, value, self.read(value))
         self._held[value, layout] = buf
         return buf
 

@@ -53,6 +53,17 @@ def most_rows(target: Target, block: int, blocks: int) -> int:
     return min(max((registers - spare) // vectors, 1), ROW_CHOICES[-1])
 
 
+def most_half_rows(blocks: int, *, is_long: bool) -> int:
+    """The tallest tile of float16 with ``blocks`` vectors of eight columns whose sums stay in the registers of aarch64.
+
+    Args:
+        is_long: sums are float32 alone, and not float16 first.
+    """
+    sums = 2 * blocks if is_long else 3 * blocks
+    spare = blocks + 1 if is_long else blocks  # of columns
+    return min((32 - spare) // (sums + 1), ROW_CHOICES[-1])
+
+
 def widest_tile(target: Target, block: int) -> int:
     """Channel blocks per tile where there are enough channels."""
     return 1 if target.vector_bits < 256 and target.architecture != "aarch64" else 2

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.bfloat16 import add_pair_products
+from mace_cpu.shared.codegen.bfloat16 import add_bfloat16_products
 from mace_cpu.shared.codegen.body import I8, I64, POINTER, VOID, Body, constant
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.tiles.tile import FetchAhead, LoadOperand
@@ -73,7 +73,7 @@ class MatrixTile:
             self._registers = Instructions(body, "llvm.x86.tdpbf16ps")
         else:
             self._registers = Emulation(
-                body, lambda left, right, total: add_pair_products(body, left, right, total, by_instruction=False)
+                body, lambda left, right, total: add_bfloat16_products(body, left, right, total, by_instruction=False)
             )
         self._registers.open(heights)
 

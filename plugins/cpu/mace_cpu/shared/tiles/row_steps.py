@@ -11,7 +11,7 @@ import functools
 
 from llvmlite import ir
 
-from mace_cpu.shared.codegen.body import I32, I64, LANES_TOGETHER, POINTER, Body, constant
+from mace_cpu.shared.codegen.body import I32, I64, POINTER, Body, constant
 from mace_cpu.shared.tiles.arguments import STEPS_BETWEEN_FETCHES, STEPS_PER_FETCH
 from mace_cpu.shared.tiles.tile import FetchAhead, Tile
 
@@ -101,7 +101,7 @@ def run_rows(
             address = body.floats(addresses[group], step)
             return body.floats(address, body.mul(stride, inside)) if inside else address
 
-        together = LANES_TOGETHER if body.takes_lanes and steps % LANES_TOGETHER == 0 else 1
+        together = tile.together if body.takes_lanes and steps % tile.together == 0 else 1
         for step in range(0, steps, together):
             panels = [panel]
             for _ in range(together):
@@ -116,9 +116,12 @@ def run_rows(
         body.b.store(panel, column)
 
     def run(count: ir.Value) -> None:
-        whole = body.b.and_(count, constant(-unroll))
-        with body.loop(0, whole, unroll):
-            turn(unroll)
+        turns = max(unroll, tile.together) if body.takes_lanes else unroll
+        whole = body.b.and_(count, constant(-turns))
+        with body.loop(0, whole, turns):
+            turn(turns)
+        if tile.is_whole:
+            return
         with body.loop(whole, count):
             turn(1)
 

@@ -71,10 +71,14 @@ class Tile:
 
     Attributes:
         columns: floats of one row: ``vectors * lanes``.
+        together: steps that `lane_steps` takes.
+        is_whole: whether it takes no others: every run has a multiple of them.
     """
 
     def __init__(self, body: Body, rows: int, vectors: int) -> None:
         self.body = body
+        self.together = LANES_TOGETHER
+        self.is_whole = False
         self.rows = rows
         self.vectors = vectors
         self.columns = vectors * body.lanes
@@ -124,7 +128,7 @@ class Tile:
                 self.accumulate(r, v, factor, vectors[v])
 
     def lane_steps(self, left: Callable[[int], ir.Value], right: Callable[[int], ir.Value]) -> None:
-        """As `LANES_TOGETHER` times `step`: addresses of as many consecutive floats per row, and of a row of columns
+        """As `together` times `step`: addresses of as many consecutive floats per row, and of a row of columns
         for each."""
         body = self.body
         factors = [body.load_factors(left(r)) for r in range(self.rows)]
@@ -167,8 +171,8 @@ class Tile:
         def steps(start: ir.Value, stop: ir.Value) -> None:
             whole = start
             if body.takes_lanes:
-                whole = body.add(start, body.b.and_(body.sub(stop, start), constant(-LANES_TOGETHER)))
-                with body.loop(start, whole, LANES_TOGETHER) as k:
+                whole = body.add(start, body.b.and_(body.sub(stop, start), constant(-self.together)))
+                with body.loop(start, whole, self.together) as k:
                     self.lane_steps(
                         functools.partial(at, k=k, ahead=0),
                         lambda lane: body.floats(right, body.mul(body.add(k, lane), right_step)),
@@ -179,6 +183,8 @@ class Tile:
                     for u in range(unroll):
                         columns = body.floats(right, body.mul(body.add(k, u), right_step))
                         self.step(functools.partial(at, k=k, ahead=u), columns)
+            if self.is_whole:
+                return
             with body.loop(whole, stop) as k:
                 self.step(functools.partial(at, k=k, ahead=0), body.floats(right, body.mul(k, right_step)))
 

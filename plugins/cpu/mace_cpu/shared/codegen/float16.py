@@ -1,0 +1,82 @@
+"""Vectors of float16: rounding to it, and products, by instruction where the target has them.
+
+A word of 32 bits holds a pair, the element of even index in its lower half.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+
+from mace_cpu.shared.codegen import element_types
+from mace_cpu.shared.codegen.body import F32, I32, Body
+
+F16 = ir.HalfType()
+I16 = ir.IntType(16)
+HALVES = 8
+"""Elements of a register of 128 bits."""
+
+_FOUR = ir.VectorType(F32, HALVES // 2)
+_EIGHT = ir.VectorType(F16, HALVES)
+
+
+def to_float16(body: Body, value: ir.Value) -> ir.Value:
+    """A vector of float32 rounded to the nearest float16 (of two as near, the even one), as 16-bit integers.
+
+    NaN stays NaN; from 65520 on numbers become infinite.  The first ARMv8 has an instruction for it.
+    """
+    b, lanes = body.b, value.type.count
+    if body.takes_lanes:
+        return b.bitcast(b.fptrunc(value, ir.VectorType(F16, lanes)), ir.VectorType(I16, lanes))
+    return element_types.float16_bits(b, value)
+
+
+def from_float16(body: Body, halves: ir.Value) -> ir.Value:
+    """A vector of float16, as 16-bit integers, as float32."""
+    b, lanes = body.b, halves.type.count
+    if body.takes_lanes:
+        return b.fpext(b.bitcast(halves, ir.VectorType(F16, lanes)), ir.VectorType(F32, lanes))
+    return element_types.of_float16_bits(b, halves)
+
+
+def add_float16_products(body: Body, left: ir.Value, right: ir.Value, addend: ir.Value) -> ir.Value:
+    """``addend + left.even * right.even + left.odd * right.odd`` in float32; factors are pairs in words that pass as
+    float32."""
+    b, total = body.b, addend
+    words = ir.VectorType(I32, left.type.count)
+    for shift in (0, 16):
+        one, other = (
+            from_float16(
+                body,
+                b.trunc(
+                    b.lshr(b.bitcast(pairs, words), ir.Constant(words, [shift] * words.count)),
+                    ir.VectorType(I16, words.count),
+                ),
+            )
+            for pairs in (left, right)
+        )
+        total = body.multiply_add(one, other, total)
+    return total
+
+
+def lane_of(body: Body, halves: ir.Value, number: int) -> ir.Value:
+    """One of eight float16 in every lane; no instruction of its own where it is a factor."""
+    return body.shuffle(halves, ir.Constant(halves.type, ir.Undefined), [number] * HALVES)
+
+
+def multiply_halves(body: Body, left: ir.Value, right: ir.Value, addend: ir.Value | None) -> ir.Value:
+    """``left * right + addend`` of eight float16, rounded once."""
+    if addend is None:
+        return body.b.fmul(left, right)
+    function = body.declared("llvm.fma.v8f16", ir.FunctionType(_EIGHT, [_EIGHT] * 3))
+    return body.b.call(function, [left, right, addend])
+
+
+def multiply_long(body: Body, left: ir.Value, right: ir.Value, addend: ir.Value) -> ir.Value:
+    """``left * right + addend``, factors of eight float16, sums of eight float32: products are exact."""
+    low, high = (body.shuffle(addend, addend, list(range(first, first + 4))) for first in (0, 4))
+    parts = []
+    for name, total in (("fmlal", low), ("fmlal2", high)):
+        kind = ir.FunctionType(_FOUR, [_FOUR, _EIGHT, _EIGHT])
+        function = body.declared(f"llvm.aarch64.neon.{name}.v4f32.v8f16", kind)
+        parts.append(body.b.call(function, [total, left, right]))
+    return body.shuffle(parts[0], parts[1], list(range(HALVES)))
