@@ -33,23 +33,45 @@ def _attributes(op: Operation) -> dict[str, Any]:
     if not content:
         return {}
     found = flexible_options(content)
-    if found is None:
-        return {"custom_options": list(content)}
-    return {name: value for name, value in found.items() if _is_plain(value)}
+    return {"custom_options": list(content)} if found is None else dict(found)
 
 
 def flexible_options(content: bytes) -> Mapping[str, Any] | None:
-    """The map that a flexbuffer holds; None if it holds something else."""
+    """The numbers, texts and lists of numbers in the map that a flexbuffer holds; None if it holds something else.
+
+    Nothing deeper is looked at: lists of lists that share their items would stand for any number of them.
+    """
     from flatbuffers import flexbuffers
 
     try:
-        found = flexbuffers.Loads(content)
+        root = flexbuffers.GetRoot(content)
+        if not root.IsMap or len(root.AsMap) > len(content):
+            return None
+        found, left = {}, len(content)
+        for key, value in zip(root.AsMap.Keys, root.AsMap.Values, strict=True):
+            plain = _plain(value, left)
+            if plain is not None:
+                found[str(key.AsKey)] = plain
+                left -= len(plain) if isinstance(plain, list | str) else 1
     except Exception:  # what it raises for other bytes is not documented
         return None
-    return found if isinstance(found, dict) and all(isinstance(name, str) for name in found) else None
+    return found
 
 
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(item, int | float) for item in value)
-    return isinstance(value, bool | int | float | str)
+def _plain(value: Any, most: int) -> bool | int | float | str | list[int | float] | None:
+    """A number, a text of at most ``most`` characters or a list of so many numbers; None for anything else."""
+    if value.IsBool or value.IsInt or value.IsFloat or value.IsString or value.IsKey:
+        found: bool | int | float | str = value.Value
+        return None if isinstance(found, str) and len(found) > most else found
+    if value.IsVector:
+        items = value.AsVector
+    elif value.IsTypedVector:
+        items = value.AsTypedVector
+    elif value.IsFixedTypedVector:
+        items = value.AsFixedTypedVector
+    else:
+        return None
+    if value.IsMap or not 0 < len(items) <= most:
+        return None
+    numbers = [item.Value for item in items if item.IsBool or item.IsInt or item.IsFloat]
+    return numbers if len(numbers) == len(items) else None

@@ -26,7 +26,10 @@ METADATA = "TFLITE_METADATA"
 
 MAX_FILE = 1 << 20
 MAX_FILES = 100
-"""Files behind the model: the longest that is kept, in bytes, and how many."""
+"""Texts that are kept, of entries and of files behind the model: the longest, in bytes, and how many of each."""
+
+MAX_TEXT = 16 << 20
+"""Bytes of all of them: many entries may name one buffer."""
 
 _TEXTS = {"name": 0, "description": 1, "version": 2, "author": 4, "license": 5}
 """Fields of ModelMetadata."""
@@ -38,13 +41,18 @@ _NORMALIZATION = 1
 def metadata_of(model: FileModel, constants: Constants, content: FileBytes) -> dict[str, str]:
     """Entries by name, all of them beginning with ``tflite.`` but for the files behind the model, under their names."""
     found: dict[str, str] = {}
+    left = MAX_TEXT
     if model.description:
         found["tflite.description"] = model.description
-    for name, buffer in model.metadata.items():
+    for name, buffer in list(model.metadata.items())[:MAX_FILES]:
+        size = model.buffers[buffer].size
+        if size > min(left, MAX_FILE):
+            continue
         if name == METADATA:
             found |= _described(constants.bytes_of(buffer))
         elif (text := _plain_text(constants.bytes_of(buffer))) is not None:
             found[f"tflite.{name}"] = text
+            left -= size
     if model.signatures:
         found["tflite.signatures"] = json.dumps(
             {
@@ -55,7 +63,7 @@ def metadata_of(model: FileModel, constants: Constants, content: FileBytes) -> d
                 for signature in model.signatures
             }
         )
-    found |= _files_behind(content)
+    found |= _files_behind(content, left)
     return found
 
 
@@ -100,8 +108,9 @@ def _plain_text(content: bytes) -> str | None:
     return text if text and len(text) <= MAX_FILE and all(c.isprintable() or c in "\r\n\t" for c in text) else None
 
 
-def _files_behind(content: FileBytes) -> dict[str, str]:
-    """Texts of the archive behind the model, by the names of the files; of others, how long they are."""
+def _files_behind(content: FileBytes, left: int) -> dict[str, str]:
+    """Texts of the archive behind the model, by the names of the files, ``left`` bytes of them at most; of others, how
+    long they are."""
     tail = content.data[-(1 << 16) - 22 :].tobytes()
     if b"PK\x05\x06" not in tail:
         return {}
@@ -112,9 +121,10 @@ def _files_behind(content: FileBytes) -> dict[str, str]:
                 if entry.is_dir():
                     continue
                 text = None
-                if entry.file_size <= MAX_FILE:
+                if entry.file_size <= min(left, MAX_FILE):
                     with archive.open(entry) as file:
                         text = _plain_text(file.read(MAX_FILE))
+                    left -= entry.file_size
                 found[entry.filename] = text if text is not None else f"({entry.file_size:,} bytes)"
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, NotImplementedError) as error:
         _log.warning("the archive behind the model '%s' cannot be read: %s", content.path, error)

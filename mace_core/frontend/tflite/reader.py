@@ -47,6 +47,9 @@ _FIELDS_OF_TENSOR = 10
 _BLOCKS = 2
 """The kind of quantization details of blocks."""
 
+_TEXT_SHARE, _LEAST_TEXT = 4, 1 << 20
+"""How many times the size of the file its texts may take, and the bytes that they may take in any case."""
+
 
 def is_tflite(head: bytes) -> bool:
     """Whether a file that begins like this may be a .tflite file."""
@@ -96,6 +99,8 @@ class _Reader:
         self._bindings = bindings
         self._left = content.size
         """Bytes that tables and lists may still take: a file cannot hold more of them than fit into it."""
+        self._text_left = max(_TEXT_SHARE * content.size, _LEAST_TEXT)
+        """Bytes that texts may still take: writers store a text that comes several times once."""
 
     # --- whole ---------------------------------------------------------------------------------------------------
 
@@ -116,13 +121,13 @@ class _Reader:
         subgraphs = tuple(self._subgraph(model.Subgraphs(i), i, codes, len(buffers), count) for i in range(count))
         return FileModel(
             model.Version(),
-            _text(model.Description()),
+            self._text(model.Description()),
             subgraphs,
             buffers,
             self._external(model),
             tuple(self._signatures(model, subgraphs)),
             {
-                _text(entry.Name()): self._index(entry.Buffer(), len(buffers), "metadata", "buffer")
+                self._text(entry.Name()): self._index(entry.Buffer(), len(buffers), "metadata", "buffer")
                 for entry in self._tables(model, "Metadata", "metadata")
             },
         )
@@ -136,7 +141,7 @@ class _Reader:
             builtin = None if newest is None else newest.builtins.get(number)
         if builtin is None:  # told when a node needs it
             builtin = f"builtin operator {number}"
-        custom = _text(code.CustomCode()) if builtin == "CUSTOM" else ""
+        custom = self._text(code.CustomCode()) if builtin == "CUSTOM" else ""
         return builtin, custom or ("a custom operator without a name" if builtin == "CUSTOM" else ""), code.Version()
 
     def _buffer(self, buffer: Any) -> FileBuffer:
@@ -158,25 +163,25 @@ class _Reader:
         if not self._bindings.is_newest:
             return {}
         groups = [
-            _text(group.Name()) for group in self._tables(model, "ExternalBufferGroups", "external buffer groups")
+            self._text(group.Name()) for group in self._tables(model, "ExternalBufferGroups", "external buffer groups")
         ]
         found: dict[int, FileExternalBuffer] = {}
         for entry in self._tables(model, "ExternalBuffers", "external buffers"):
             group = self._index(entry.Group(), len(groups), "an external buffer", "group")
             found[entry.Id()] = FileExternalBuffer(
-                groups[group], entry.Offset(), entry.Length(), _text(entry.Packing())
+                groups[group], entry.Offset(), entry.Length(), self._text(entry.Packing())
             )
         return found
 
     def _signatures(self, model: Any, subgraphs: tuple[FileSubgraph, ...]) -> Iterator[FileSignature]:
         for signature in self._tables(model, "SignatureDefs", "signatures"):
-            key = _text(signature.SignatureKey())
+            key = self._text(signature.SignatureKey())
             where = f"signature '{key}'"
             index = self._index(signature.SubgraphIndex(), len(subgraphs), where, "subgraph")
             count = len(subgraphs[index].tensors)
             maps = [
                 tuple(
-                    (_text(entry.Name()), self._index(entry.TensorIndex(), count, where, "tensor"))
+                    (self._text(entry.Name()), self._index(entry.TensorIndex(), count, where, "tensor"))
                     for entry in self._tables(signature, side, f"{side.lower()} of {where}")
                 )
                 for side in ("Inputs", "Outputs")
@@ -188,7 +193,7 @@ class _Reader:
     def _subgraph(
         self, graph: Any, index: int, codes: list[tuple[str, str, int]], buffers: int, subgraphs: int
     ) -> FileSubgraph:
-        name = _text(graph.Name())
+        name = self._text(graph.Name())
         where = f"subgraph {index}{f' ({name!r})' if name else ''}"
         tensors = tuple(
             self._tensor(tensor, number, buffers, where)
@@ -209,7 +214,7 @@ class _Reader:
 
     def _tensor(self, tensor: Any, index: int, buffers: int, where: str) -> FileTensor:
         self._expect_known(tensor, _FIELDS_OF_TENSOR, "weights in other files")
-        name = _text(tensor.Name())
+        name = self._text(tensor.Name())
         where = f"tensor {index} ('{name}') of {where}"
         shape = self._whole(tensor, "Shape", where)
         signature = self._whole(tensor, "ShapeSignature", where) if tensor.ShapeSignatureLength() else None
@@ -330,6 +335,12 @@ class _Reader:
     def _custom_options(self, operator: Any) -> bytes:
         offset, size = operator.LargeCustomOptionsOffset(), operator.LargeCustomOptionsSize()
         if offset > 1 and size > 0:
+            if offset + size > self._content.size:
+                raise ModelError(
+                    f"{self._label} is damaged: the options of a custom operator take bytes {offset} to "
+                    f"{offset + size} of the file, which has {self._content.size}"
+                )
+            self._count(size, 1, "bytes of custom options")
             return bytes(self._content[offset : offset + size])
         return self._array(operator, "CustomOptions", np.uint8, "custom options").tobytes()
 
@@ -347,6 +358,15 @@ class _Reader:
         if count < 0 or self._left < 0:
             raise ModelError(f"{self._label} is damaged: it says that it has {count:,} {what}, more than fit into it")
         return count
+
+    def _text(self, given: bytes | None) -> str:
+        """A text; "" where there is none."""
+        if given is None:
+            return ""
+        self._text_left -= len(given)
+        if self._text_left < 0:
+            raise ModelError(f"{self._label} is damaged: it repeats its names until they take many times its own size")
+        return given.decode("utf-8", "replace")
 
     def _array(self, owner: Any, name: str, dtype: type, what: str) -> npt.NDArray[Any]:
         """A list of numbers; empty where there is none."""
@@ -390,7 +410,3 @@ def _whole_number(table: Any, field: int) -> int:
     tab = table._tab
     offset = tab.Offset(field)
     return int(tab.Get(number_types.Int32Flags, offset + tab.Pos)) if offset else 0
-
-
-def _text(given: bytes | None) -> str:
-    return "" if given is None else given.decode("utf-8", "replace")
