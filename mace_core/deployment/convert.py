@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,8 +19,8 @@ from mace_core.deployment.one_graph import GraphWork, Surroundings
 from mace_core.deployment.outcome import Conversion, as_data
 from mace_core.deployment.read import DEFAULT_GRAPH, read_deployment
 from mace_core.deployment.request import Request
-from mace_core.deployment.schema import ABIS, Deployment, GraphKeys, ModelKeys
-from mace_core.deployment.values import SAFE_NAME, one_of
+from mace_core.deployment.schema import Deployment, GraphKeys, ModelKeys, abi_name
+from mace_core.deployment.values import SAFE_NAME
 from mace_core.deployment.yaml_tree import ConfigError, Document
 from mace_core.errors import ModelError, UsageError, shorten
 from mace_core.frontend.load import load_model
@@ -162,9 +162,8 @@ def checked_abis(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         UsageError: for an ABI that there is not.
     """
-    abi: Callable[[Any], str] = one_of(*ABIS, also={"aarch64": "arm64", "armv7l": "armhf", "x86_64": "x86-64"})
     try:
-        return tuple(dict.fromkeys(abi(each) for each in names))
+        return tuple(dict.fromkeys(abi_name(each) for each in names))
     except ValueError as error:
         raise UsageError(f"--target-abis {error}") from None
 

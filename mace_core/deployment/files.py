@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import os
 import urllib.error
 import urllib.parse
@@ -175,15 +176,13 @@ def _fetch(url: str, take: Callable[[bytes], object], place: str, key: str) -> N
         raise ConfigError(
             f"{place}: {key} cannot be downloaded: '{shorten(url)}' answers {error.code} {error.reason}"
         ) from None
-    except (OSError, ValueError) as error:  # URLError is an OSError; http.client's own derive from neither
-        reason = getattr(error, "reason", None) or error
-        raise ConfigError(f"{place}: {key} cannot be downloaded from '{shorten(url)}': {reason}") from None
-    except Exception as error:
-        if type(error).__module__ != "http.client":
-            raise
+    except http.client.HTTPException as error:
         raise ConfigError(
             f"{place}: {key} cannot be downloaded from '{shorten(url)}': {type(error).__name__} {error}"
         ) from None
+    except (OSError, ValueError) as error:  # URLError is an OSError
+        reason = getattr(error, "reason", None) or error
+        raise ConfigError(f"{place}: {key} cannot be downloaded from '{shorten(url)}': {reason}") from None
     report(what, 1, 1)
 
 

@@ -6,15 +6,19 @@ said, whatever the framework: a model whose own layout is NCHW then gets a Trans
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
+
+import numpy as np
 
 from mace_core.deployment.schema import GraphKeys
 from mace_core.deployment.values import nearest
 from mace_core.deployment.yaml_tree import ConfigError
 from mace_core.errors import ModelError, shorten
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.graph.kept import STATE_KEY, KeptState, keep_state, kept_state
 from mace_core.operators.resolver import resolve
 from mace_core.quantization.editing import Editor, copy_graph
 from mace_core.quantization.prepare import inferred_types
@@ -90,7 +94,22 @@ class Part:
         ]
         graph.nodes = [*before, *graph.nodes, *after]
         _rename(graph, self.inputs, self.outputs)
+        self._keep_state(graph)
         return graph
+
+    def _keep_state(self, graph: Graph) -> None:
+        """Note the state that the part keeps by the names, and in the layout, of the ports."""
+        inputs, outputs = {p.tensor: p for p in self.inputs}, {p.tensor: p for p in self.outputs}
+        states = {}
+        for name, state in kept_state(self.graph).items():
+            into, out = inputs[name], outputs[state.output]
+            start = state.start
+            if start is not None:
+                start = (start.transpose(np.argsort(into.order)) if into.order else start).astype(into.dtype.numpy)
+            states[into.name] = KeptState(out.name, start)
+        graph.metadata.pop(STATE_KEY, None)
+        if states:
+            keep_state(graph, states)
 
 
 def cut(model: Graph, keys: GraphKeys, platform: str, place: Place, label: str) -> Part:
@@ -110,10 +129,8 @@ def cut(model: Graph, keys: GraphKeys, platform: str, place: Place, label: str) 
     inputs = [_named(graph, by_name, name, place, "input_tensors", label) for name in keys.input_tensors]
     outputs = [_named(graph, by_name, name, place, "output_tensors", label) for name in keys.output_tensors]
     types = _types(graph, [*inputs, *outputs])
-    ports = [
-        _input(value, types, keys, number, platform, place("input_shapes"), notes)
-        for number, value in enumerate(inputs)
-    ]
+    entering = _Borders("input", keys, platform, place("input_shapes"), notes)
+    ports = [entering.port(value, types, number) for number, value in enumerate(inputs)]
     _isolate(graph, inputs, outputs, place("input_tensors"), label)
     for value, port in zip(inputs, ports, strict=True):
         value.type = TensorType(port.own_dtype, port.own_shape)
@@ -121,13 +138,30 @@ def cut(model: Graph, keys: GraphKeys, platform: str, place: Place, label: str) 
         resolved = resolve(graph, {value: value.type for value in inputs if value.type is not None}).types
     except ModelError as error:
         raise ConfigError(f"{place('input_shapes')}: input_shapes do not fit the model: {error}") from None
-    made = [
-        _output(value, {**types, **resolved}, keys, number, platform, place("output_shapes"), notes)
-        for number, value in enumerate(outputs)
-    ]
+    leaving = _Borders("output", keys, platform, place("output_shapes"), notes)
+    known = {**types, **resolved}
+    made = [leaving.port(value, known, number) for number, value in enumerate(outputs)]
     for value, port in zip(outputs, made, strict=True):
         value.type = TensorType(port.own_dtype, port.own_shape)
+    _settle_state(model, graph, notes, place)
     return Part(graph, ports, made, notes)
+
+
+def _settle_state(model: Graph, part: Graph, notes: list[str], place: Place) -> None:
+    """Let a part keep the state of the model whose inputs and outputs it has."""
+    states = kept_state(model)
+    inputs, outputs = {value.name for value in part.inputs}, {value.name for value in part.outputs}
+    for name, state in list(states.items()):
+        if name in inputs and state.output not in outputs:
+            notes.append(
+                f"{place('output_tensors')}: the state '{name}' is not kept from run to run, since '{state.output}', "
+                "which feeds it, is not among output_tensors"
+            )
+        if name not in inputs or state.output not in outputs:
+            del states[name]
+    part.metadata.pop(STATE_KEY, None)
+    if states:
+        keep_state(part, states)
 
 
 def _values(graph: Graph) -> dict[str, Value]:
@@ -191,78 +225,74 @@ def _detach(graph: Graph, value: Value) -> None:
     unread.producer, value.producer = node, None
 
 
-def _input(
-    value: Value,
-    types: Mapping[Value, ValueType],
-    keys: GraphKeys,
-    number: int,
-    platform: str,
-    place: str,
-    notes: list[str],
-) -> Port:
-    own = types.get(value)
-    if not isinstance(own, TensorType):
-        what = "its type is not known" if own is None else f"it is {own}"
-        raise ConfigError(f"{place}: the input '{value.name}' is no tensor ({what})")
-    shape, form = keys.input_shapes[number], keys.formats("input")[number]
-    dtype = _dtype(keys.elements("input")[number], own.dtype)
-    for order in _orders(shape, form, platform, TO_CHANNELS_FIRST):
-        turned = _turned(shape, order)
-        if _fits(turned, own.shape):
-            if order != _orders(shape, form, platform, TO_CHANNELS_FIRST)[0]:
-                _tell_layout(notes, place, "input", value.name, shape, form, order)
-            return Port(value.name, keys.aliases("input")[number], shape, turned, dtype, own.dtype, order)
-    expected = format_shape(own.shape)
-    if own.shape is not None and len(own.shape) == 4 and platform in CHANNELS_FIRST and form == "NHWC":
-        in_nhwc = tuple(own.shape[axis] for axis in TO_CHANNELS_LAST)
-        expected += f", which is {format_shape(in_nhwc)} in NHWC"
-    raise ConfigError(
-        f"{place}: input_shapes says {_text(shape)} for '{shorten(value.name)}', and the model takes {expected}"
-    )
+class _Borders:
+    """Makes the ports of one side of a model."""
 
+    def __init__(self, side: str, keys: GraphKeys, platform: str, place: str, notes: list[str]) -> None:
+        """
+        Args:
+            side: "input" or "output".
+            keys: what the file says.
+            platform: that the model is of.
+            place: of its shapes in the file, for messages.
+            notes: what should be told is added.
+        """
+        self._side = side
+        self._platform = platform
+        self._place = place
+        self._notes = notes
+        self._shapes = keys.input_shapes if side == "input" else keys.output_shapes
+        self._forms, self._elements, self._names = keys.formats(side), keys.elements(side), keys.aliases(side)
 
-def _output(
-    value: Value,
-    types: Mapping[Value, ValueType],
-    keys: GraphKeys,
-    number: int,
-    platform: str,
-    place: str,
-    notes: list[str],
-) -> Port:
-    own = types.get(value)
-    if not isinstance(own, TensorType):
-        what = "its type is not known" if own is None else f"it is {own}"
-        raise ConfigError(f"{place}: the output '{value.name}' is no tensor ({what})")
-    shape, form = keys.output_shapes[number], keys.formats("output")[number]
-    dtype, name = _dtype(keys.elements("output")[number], own.dtype), keys.aliases("output")[number]
-    orders = _orders(shape, form, platform, TO_CHANNELS_FIRST)
-    for order in orders:
-        turned = _turned(shape, order)
-        if _fits(turned, own.shape):
-            if order != orders[0]:
-                _tell_layout(notes, place, "output", value.name, shape, form, order)
-            if not own.is_concrete:
-                notes.append(f"{place}: the shape of '{value.name}' is known only in a run; {_text(shape)} is believed")
-            return Port(
-                value.name,
-                name,
-                shape,
-                turned,
-                dtype,
-                own.dtype,
-                TO_CHANNELS_LAST if order == TO_CHANNELS_FIRST else TO_CHANNELS_FIRST if order else (),
-            )
-    if own.is_concrete and own.size == _size(shape):
-        notes.append(
-            f"{place}: output_shapes says {_text(shape)} for '{value.name}', which the model gives as "
-            f"{format_shape(own.shape)}: reshaped"
+    def port(self, value: Value, types: Mapping[Value, ValueType], number: int) -> Port:
+        """The port of a tensor, which is input or output ``number`` of the file.
+
+        Raises:
+            ConfigError: if it is no tensor, or of another shape than the file says.
+        """
+        own = types.get(value)
+        if not isinstance(own, TensorType):
+            what = "its type is not known" if own is None else f"it is {own}"
+            raise ConfigError(f"{self._place}: the {self._side} '{value.name}' is no tensor ({what})")
+        shape, form, name = self._shapes[number], self._forms[number], self._names[number]
+        dtype = _dtype(self._elements[number], own.dtype)
+        orders = _orders(shape, form, self._platform, TO_CHANNELS_FIRST)
+        for order in orders:
+            turned = _turned(shape, order)
+            if _fits(turned, own.shape):
+                if order != orders[0]:
+                    self._tell_layout(value.name, shape, form, order)
+                if self._side == "output":
+                    if not own.is_concrete:
+                        self._tell(f"the shape of '{value.name}' is known only in a run; {_text(shape)} is believed")
+                    order = TO_CHANNELS_LAST if order == TO_CHANNELS_FIRST else TO_CHANNELS_FIRST if order else ()
+                return Port(value.name, name, shape, turned, dtype, own.dtype, order)
+        if self._side == "output" and own.is_concrete and own.size == math.prod(shape):
+            given = f"which the model gives as {format_shape(own.shape)}: reshaped"
+            self._tell(f"output_shapes says {_text(shape)} for '{value.name}', {given}")
+            return Port(value.name, name, shape, own.concrete_shape, dtype, own.dtype)
+        raise ConfigError(
+            f"{self._place}: {self._side}_shapes says {_text(shape)} for '{shorten(value.name)}', and the model "
+            f"{self._expected(own, form)}"
         )
-        return Port(value.name, name, shape, own.concrete_shape, dtype, own.dtype)
-    raise ConfigError(
-        f"{place}: output_shapes says {_text(shape)} for '{shorten(value.name)}', and the model gives "
-        f"{format_shape(own.shape)}"
-    )
+
+    def _expected(self, own: TensorType, form: str) -> str:
+        shape = format_shape(own.shape)
+        if self._side == "output":
+            return f"gives {shape}"
+        if own.shape is not None and len(own.shape) == 4 and self._platform in CHANNELS_FIRST and form == "NHWC":
+            shape += f", which is {format_shape(tuple(own.shape[axis] for axis in TO_CHANNELS_LAST))} in NHWC"
+        return f"takes {shape}"
+
+    def _tell(self, text: str) -> None:
+        self._notes.append(f"{self._place}: {text}")
+
+    def _tell_layout(self, name: str, shape: Sequence[int], form: str, order: Sequence[int]) -> None:
+        read = "in the model's own layout" if not order else "in the other layout"
+        self._tell(
+            f"{self._side}_shapes says {_text(shape)} for '{shorten(name)}', which as {form} does not fit the model; "
+            f"read {read} ({self._side}_data_formats says which)"
+        )
 
 
 def _orders(shape: Sequence[int], form: str, platform: str, turned: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
@@ -286,29 +316,12 @@ def _fits(shape: Sequence[int], own: Shape | None) -> bool:
     )
 
 
-def _tell_layout(
-    notes: list[str], place: str, side: str, name: str, shape: Sequence[int], form: str, order: Sequence[int]
-) -> None:
-    read = "in the model's own layout" if not order else "in the other layout"
-    notes.append(
-        f"{place}: {side}_shapes says {_text(shape)} for '{shorten(name)}', which as {form} does not fit the model; "
-        f"read {read} ({side}_data_formats says which)"
-    )
-
-
 def _dtype(word: str, own: DType) -> DType:
     return own if not word else DType[word.upper()]
 
 
 def _text(shape: Sequence[int]) -> str:
     return ",".join(map(str, shape)) or "no dimensions"
-
-
-def _size(shape: Sequence[int]) -> int:
-    size = 1
-    for each in shape:
-        size *= each
-    return size
 
 
 def _enter(editor: Editor, port: Port, value: Value) -> list[Node]:
@@ -344,8 +357,6 @@ def _leave(editor: Editor, port: Port, value: Value, nodes: list[Node]) -> Value
         nodes.append(_transpose(editor, current, turned, port.order))
         current = turned
     elif port.shape != port.own_shape:
-        import numpy as np
-
         shaped = editor.value(f"{value.name}_shaped", TensorType(port.own_dtype, port.shape))
         target = editor.constant(f"{value.name}_shape", np.array(port.shape, np.int64))
         nodes.append(editor.node("Reshape", [current, target], [shaped], name=f"{value.name}_reshape"))

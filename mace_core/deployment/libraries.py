@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mace_core.errors import MaceError
+from mace_core.errors import MaceError, UsageError
 from mace_core.progress import report
 
 TARGETS: Mapping[str, str] = {
@@ -58,12 +58,20 @@ def build_libraries(
 
     Returns:
         One for each ABI; where none could be built, with the reason.
+
+    Raises:
+        UsageError: if two models have one name in C.
     """
     from mace_core.ahead_of_time import build_library
 
     symbol = re.sub(r"\W", "_", name, flags=re.ASCII)
     symbol = f"_{symbol}" if symbol[0].isdigit() else symbol
-    models = {re.sub(r"\W", "_", stem, flags=re.ASCII): str(folder / path) for stem, path in packages.items()}
+    models: dict[str, str] = {}
+    for stem, path in packages.items():
+        prefix = re.sub(r"\W", "_", stem, flags=re.ASCII)
+        if prefix in models:
+            raise UsageError(f"two graphs of the library would be called '{prefix}' in C: rename one of them")
+        models[prefix] = str(folder / path)
     done: list[BuiltLibrary] = []
     for number, abi in enumerate(abis):
         report("building libraries", number, len(abis))

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mace_core.graph import Graph
+from mace_core.graph.kept import STATE_KEY
 
 
 def obfuscate(graph: Graph) -> None:
-    """Rename all that is inside a graph, and forget where it is from; inputs and outputs keep their names."""
+    """Rename all that is inside a graph, and forget where it is from.
+
+    Inputs and outputs keep their names, and the model its state (`mace_core.graph.kept`).
+    """
     ends = {value.name for value in (*graph.inputs, *graph.outputs)}
     numbers = (f"_{number}" for number in range(1 << 62))
     names = (name for name in numbers if name not in ends)
     _rename(graph, names, set(graph.inputs) | set(graph.outputs))
-    graph.doc_string, graph.metadata, graph.source_path = "", {}, None
-    graph.origins = {}
+    graph.doc_string, graph.source_path, graph.origins = "", None, {}
+    graph.metadata = {key: text for key, text in graph.metadata.items() if key == STATE_KEY}
 
 
 def _rename(graph: Graph, names: Iterator[str], kept: set[object]) -> None:

@@ -185,7 +185,7 @@ class GraphWork:
         if self._request.calibration:
             return list(own_feeds(self._given_samples(), self._part.inputs))
         if samples.is_random and not has_ranges:
-            samples = random_samples(self._keys, self._part.inputs, CALIBRATION_SAMPLES, seed=1)
+            samples = random_samples(self._keys, self._part.inputs, CALIBRATION_SAMPLES, self._around.place, seed=1)
             self.done.warnings.append(
                 f"ranges are those of {samples.label}, since no data are given: name validation_inputs_data, or "
                 "--calibration-data FOLDER, with samples like those that the model will see"

@@ -42,19 +42,12 @@ def convert_model(path: Path, request: Request) -> Conversion:
     graph = load_model(path)
     name = _name_of(path)
     part = _whole(graph, f"'{path}'")
-    keys = GraphKeys(
-        input_tensors=",".join("x" for _ in part.inputs[:1]),  # type: ignore[arg-type] # texts are what it reads
-        input_shapes="1",  # type: ignore[arg-type]
-        output_tensors="y",  # type: ignore[arg-type]
-        output_shapes="1",  # type: ignore[arg-type]
-    ).model_copy(
-        update={
-            "input_tensors": tuple(port.name for port in part.inputs),
-            "input_shapes": tuple(port.shape for port in part.inputs),
-            "output_tensors": tuple(port.name for port in part.outputs),
-            "output_shapes": tuple(port.shape for port in part.outputs),
-            "data_type": "fp32_fp32",
-        }
+    keys = GraphKeys.model_construct(  # what a file says is checked; this is so already
+        input_tensors=tuple(port.name for port in part.inputs),
+        input_shapes=tuple(port.shape for port in part.inputs),
+        output_tensors=tuple(port.name for port in part.outputs),
+        output_shapes=tuple(port.shape for port in part.outputs),
+        data_type="fp32_fp32",
     )
     abis = checked_abis(request.target_abis)
     around = Surroundings(request, abis, request.target_socs, name, Files(Path()), _PLACE)
@@ -100,10 +93,10 @@ def _as_file(work: GraphWork, out: Path, name: str, abis: tuple[str, ...]) -> Co
             done.models.append(converted)
             made = Path(folder) / work.package
             converted.package = out
-            for name, suffix in (("ranges", ".range"), ("page", ".html")):
-                beside: Path | None = getattr(converted, name)
+            for field, suffix in (("ranges", ".range"), ("page", ".html")):
+                beside: Path | None = getattr(converted, field)
                 if beside is not None:
-                    setattr(converted, name, out.with_suffix(suffix))
+                    setattr(converted, field, out.with_suffix(suffix))
                     (Path(folder) / beside).replace(out.with_suffix(suffix))
             made.replace(out)
     except OSError as error:

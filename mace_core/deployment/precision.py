@@ -43,6 +43,10 @@ _SCHEMAS = {
 }
 """Of ``quantize_schema``: scheme, symmetric activations, granularity of weights."""
 
+CARRIED_OPTIONS = {"cpu": frozenset({"precision", "winograd"})}
+"""By provider, the options that a converted model carries with it: of a package that says others, they are not taken,
+for some name libraries to load."""
+
 _STORED = {"fp16_fp32": "float16", "fp16_fp16": "float16", "bf16_fp32": "bfloat16"}
 
 
@@ -53,7 +57,7 @@ class Precision:
     Attributes:
         settings: of a quantization; None for none.
         stored: the form in which float weights lie in the package: "float16", "bfloat16", "int8" or "" for float32.
-        options: for providers, when the model runs.
+        options: for providers, when the model runs; of `CARRIED_OPTIONS` alone.
         notes: what of it is something else than in MACE.
         is_quantized: what comes of it computes in fewer bits; such models have a threshold of their own.
     """

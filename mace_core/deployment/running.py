@@ -16,10 +16,11 @@ from mace_core.deployment.flag_tensors import Tensor, chosen_specs, input_tensor
 from mace_core.deployment.gflags import Flags
 from mace_core.deployment.mace_run_flags import FLAGS
 from mace_core.deployment.one_graph import DEPLOYMENT_KEY
+from mace_core.deployment.precision import CARRIED_OPTIONS
 from mace_core.deployment.runtimes import devices_of
 from mace_core.deployment.samples import read_raw, row_major
 from mace_core.deployment.schema import ELEMENTS, FORMATS, RUNTIMES
-from mace_core.errors import MaceError, UsageError, shorten
+from mace_core.errors import MaceError, ModelError, UsageError, shorten
 from mace_core.frontend.load import load_model
 from mace_core.host.files import replacing
 from mace_core.inputs.files import load_file
@@ -175,8 +176,11 @@ class _Run:
             for note in notes:
                 self._say(note)
         given = stored.get("options")
-        if isinstance(given, dict):
-            options |= {str(name): dict(each) for name, each in given.items() if isinstance(each, dict)}
+        for provider, each in given.items() if isinstance(given, dict) else ():
+            known = CARRIED_OPTIONS.get(provider, frozenset())
+            taken = {name: value for name, value in each.items() if name in known} if isinstance(each, dict) else {}
+            if taken:
+                options[provider] = taken
         if flags.number("num_threads") > 0:
             options.setdefault("cpu", {})["threads"] = flags.number("num_threads")
         if "cpu_affinity_policy" in flags.given:
@@ -303,14 +307,21 @@ def file_name(name: str) -> str:
 
 
 def _stored(model: Path) -> dict[str, Any]:
-    """What the deployment file said that a package was converted by; nothing for another model."""
+    """What the deployment file said that a package was converted by; nothing for another model.
+
+    Raises:
+        ModelError: if the package says it in no form that a conversion writes.
+    """
     if model.suffix.lower() != ".mace" or not model.is_file():
         return {}
+    text = load_model(model).metadata.get(DEPLOYMENT_KEY, "{}")
     try:
-        found = json.loads(load_model(model).metadata.get(DEPLOYMENT_KEY, "{}"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ModelError(f"'{model}': its metadata '{DEPLOYMENT_KEY}' is in no form that is known: convert it again")
+    return found
 
 
 def _as_given(tensor: Tensor) -> ValueSpec:

@@ -16,6 +16,7 @@ from mace_core.deployment.interface import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, 
 from mace_core.deployment.schema import GraphKeys
 from mace_core.deployment.yaml_tree import ConfigError
 from mace_core.errors import InputError, MaceError
+from mace_core.host.memory import memory_needed
 from mace_core.inputs.files import load_file
 from mace_core.inputs.pictures import SUFFIXES, PictureOptions
 from mace_core.tensor import DType, TensorSpec
@@ -62,7 +63,7 @@ def samples_of(keys: GraphKeys, ports: Sequence[Port], files: Files, place: str)
     """
     names = keys.validation_inputs_data
     if not names:
-        return random_samples(keys, ports, RANDOM_SAMPLES)
+        return random_samples(keys, ports, RANDOM_SAMPLES, place)
     found = Samples([], "validation_inputs_data")
     paths = [files.find(name, place, "validation_inputs_data", is_file=len(ports) > 1) for name in names]
     if len(ports) == 1:
@@ -85,18 +86,23 @@ def samples_of(keys: GraphKeys, ports: Sequence[Port], files: Files, place: str)
     return found
 
 
-def random_samples(keys: GraphKeys, ports: Sequence[Port], count: int, seed: int = 0) -> Samples:
-    """Numbers spread evenly over the ranges of the inputs; the same ones every time."""
+def random_samples(keys: GraphKeys, ports: Sequence[Port], count: int, place: str, seed: int = 0) -> Samples:
+    """Numbers spread evenly over the ranges of the inputs; the same ones every time.
+
+    Raises:
+        OutOfMemoryError: if the shapes are too large.
+    """
     generator = np.random.default_rng(seed)
-    feeds = [
-        {
-            port.name: _random(port, limits, generator, has_range=bool(keys.input_ranges))
-            for port, limits in zip(ports, keys.ranges, strict=True)
-        }
-        for _ in range(count)
-    ]
+    with memory_needed(f"{place}: {count} samples of {', '.join(format_shape(port.shape) for port in ports)}"):
+        feeds = [
+            {
+                port.name: _random(port, limits, generator, has_range=bool(keys.input_ranges))
+                for port, limits in zip(ports, keys.ranges, strict=True)
+            }
+            for _ in range(count)
+        ]
     ranges = "; ".join(f"{low:g} to {high:g}" for low, high in dict.fromkeys(keys.ranges))
-    return Samples(feeds, f"random numbers from {ranges}", is_random=True)
+    return Samples(feeds, f"random numbers from {ranges}" if ports else "no inputs", is_random=True)
 
 
 def _random(port: Port, limits: tuple[float, float], generator: np.random.Generator, *, has_range: bool) -> Array:
@@ -107,7 +113,10 @@ def _random(port: Port, limits: tuple[float, float], generator: np.random.Genera
     if dtype.is_integer:
         if not has_range:
             low, high = 0, min(_INTEGERS_BELOW, (1 << (dtype.bits - 1)) - 1)
-        return np.asarray(generator.integers(int(low), max(int(high), int(low) + 1), port.shape)).astype(dtype.numpy)
+        held = np.iinfo(dtype.numpy)
+        first = min(max(int(low), held.min), held.max - 1)
+        last = min(max(int(high), first + 1), held.max)
+        return np.asarray(generator.integers(first, last, port.shape, dtype.numpy))
     return generator.uniform(low, high, port.shape).astype(dtype.numpy)
 
 

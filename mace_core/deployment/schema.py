@@ -42,7 +42,8 @@ BACKENDS = ("tensorflow", "caffe", "caffe2", "pytorch", "kaldi", "onnxruntime")
 
 _format = each_of(one_of(*FORMATS))
 _element = each_of(one_of(*ELEMENTS, also={"float": "float32", "half": "float16"}))
-_abi = one_of(*ABIS, also={"aarch64": "arm64", "armv7l": "armhf", "x86_64": "x86-64"})
+abi_name = one_of(*ABIS, also={"aarch64": "arm64", "armv7l": "armhf", "x86_64": "x86-64"})
+"""An ABI by its name, or by that which compilers give it."""
 
 
 def _thresholds(value: Any) -> dict[str, float]:
@@ -67,7 +68,7 @@ def abi_names(value: Any) -> tuple[str, ...]:
     parts = [part.strip() for item in as_list(value) for part in item.split(",") if part.strip()]
     if not parts:
         raise ValueError(f"names nothing; it is one or more of {', '.join(ABIS)}")
-    return tuple(dict.fromkeys(_abi(part) for part in parts))
+    return tuple(dict.fromkeys(abi_name(part) for part in parts))
 
 
 class _Keys(BaseModel):
@@ -120,7 +121,8 @@ class GraphKeys(_Keys):
             for key in ("shapes", "aliases", "data_types", "data_formats", "ranges"):
                 given = getattr(self, f"{side}_{key}", ())
                 one_for_all = key in ("data_types", "data_formats", "ranges")
-                if given and len(given) != count and not (one_for_all and len(given) == 1):
+                is_left_out = not given and key != "shapes"
+                if not is_left_out and len(given) != count and not (one_for_all and len(given) == 1):
                     raise ValueError(f"{side}_{key} has {len(given)} entries, and {side}_tensors has {count}")
             shapes, formats = getattr(self, f"{side}_shapes"), self.formats(side)
             for tensor, shape, form in zip(tensors, shapes, formats, strict=True):

@@ -24,6 +24,9 @@ LARGEST_SIZE = (1 << 31) - 1
 
 MOST_DIMENSIONS = 16
 
+LARGEST_NUMBER = 3.4e38
+"""Of a range; inputs are float32 at most."""
+
 SAFE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}")
 """Of a library: it is the name of a folder and of files."""
 
@@ -164,6 +167,8 @@ def ranges(value: Any) -> tuple[tuple[float, float], ...]:
         low, high = real(ends[0]), real(ends[1])
         if low >= high:
             raise ValueError(f"has the range {shown(item)}, whose first end is not below its second")
+        if max(-low, high) > LARGEST_NUMBER:
+            raise ValueError(f"has the range {shown(item)}, which is wider than that of float32")
         found.append((low, high))
     return tuple(found)
 

@@ -71,7 +71,7 @@ def kept_state(graph: Graph) -> dict[str, KeptState]:
             if not isinstance(type, TensorType) or entry["output"] not in outputs:
                 raise ValueError(f"'{name}' and '{entry['output']}' are not an input and an output")
             found[name] = KeptState(entry["output"], _start(entry, type))
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, binascii.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, binascii.Error) as error:
         raise ModelError(f"the model's metadata '{STATE_KEY}' does not fit it: {error}") from error
     return found
 
@@ -95,7 +95,13 @@ def with_start(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, Any]:
 def _start(entry: dict[str, Any], type: TensorType) -> npt.NDArray[Any] | None:
     if "content" in entry:
         content = np.frombuffer(base64.b64decode(entry["content"], validate=True), type.dtype.numpy)
-        return content.reshape(entry["shape"])
+        content = content.reshape(entry["shape"])
+        declared = type.shape or ()
+        is_like = type.shape is None or len(declared) == content.ndim
+        if not is_like or any(isinstance(a, int) and a != b for a, b in zip(declared, content.shape, strict=False)):
+            raise ValueError(f"a content of the shape {content.shape} is not {type}")
+        return content
     if "fill" in entry and type.is_concrete:
-        return np.full(type.concrete_shape, entry["fill"], type.dtype.numpy)
+        # one number, whatever the shape is: a few bytes of a file stand for no memory
+        return np.broadcast_to(np.asarray(entry["fill"], type.dtype.numpy).reshape(()), type.concrete_shape)
     return None

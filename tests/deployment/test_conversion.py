@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import yaml
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from mace_core import Session
 from mace_core.cli.main import main
+from mace_core.deployment.interface import Port
+from mace_core.deployment.samples import random_samples
+from mace_core.deployment.schema import GraphKeys
+from mace_core.tensor import DType
 
 from .conftest import INPUT, OUTPUT, Convert, graph_of, model_of
 
@@ -296,6 +303,91 @@ def test_obfuscated_models_have_no_names_inside(small: dict[str, Any], convert: 
     assert b'"conv"' not in content
     assert b'"relu"' not in content
     np.testing.assert_allclose(run_package(found, {"x": X})["y"], run_small(X)[0], atol=5e-3)
+
+
+def counter(path: Path) -> dict[str, Any]:
+    """A model that keeps how often it was run, from (2, 3, 4, 5) on; a deployment of it that renames and turns both."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 2, 2]) for name in ("n", "n_next", "y")]
+    nodes = [
+        helper.make_node("Add", ["n", "one"], ["n_next"], name="secret"),
+        helper.make_node("Identity", ["n_next"], ["y"], name="other"),
+    ]
+    graph = helper.make_graph(nodes, "counter", ends[:1], ends[1:], [numpy_helper.from_array(np.float32(1), "one")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    start = np.float32([[[[2, 3], [4, 5]]]])
+    content = {"output": "n_next", "content": base64.b64encode(start.tobytes()).decode(), "shape": [1, 1, 2, 2]}
+    helper.set_model_props(model, {"mace.state": json.dumps({"n": content})})
+    onnx.save(model, path)
+    keys = {
+        "input_tensors": ["n"],
+        "input_shapes": ["1,2,2,1"],
+        "input_aliases": ["state"],
+        "output_tensors": ["y", "n_next"],
+        "output_shapes": ["1,2,2,1", "1,2,2,1"],
+        "output_aliases": ["count", "state_next"],
+    }
+    parts = {"platform": "onnx", "model_file_path": path.name, "subgraphs": [keys], "obfuscate": 1, "runtime": "cpu"}
+    return {"library_name": "counter", "target_abis": "host", "models": {"counter": parts}}
+
+
+def test_state_is_kept_under_the_names_of_the_file(folder: Path, convert: Convert) -> None:
+    """Also where names inside tell nothing, and layouts are turned."""
+    pytest.importorskip("mace_cpu", reason="the CPU provider is not installed: pip install ./plugins/cpu")
+    content = counter(folder / "counter.onnx")
+    found = convert(content)
+    package = folder / found["folder"] / "model" / "counter.mace"
+    assert b"secret" not in package.read_bytes()
+    with Session(package, devices=["cpu"]) as session:
+        for turn in (1, 2, 3):
+            expected = np.float32([2, 3, 4, 5]).reshape(1, 2, 2, 1) + turn
+            np.testing.assert_array_equal(session.run({})["count"], expected)
+    graph_of_counter = content["models"]["counter"]["subgraphs"][0]
+    graph_of_counter |= {"output_tensors": ["y"], "output_shapes": ["1,2,2,1"], "output_aliases": ["count"]}
+    found = convert(content)
+    assert any("the state 'n' is not kept from run to run" in note for note in found["models"][0]["notes"])
+    with Session(package, devices=["cpu"]) as session:
+        assert [spec.name for spec in session.inputs] == ["state"]
+
+
+@pytest.mark.parametrize(
+    ("element", "ranges", "limits"),
+    [("uint8", "-3,1e30", (0, 255)), ("int8", "-1e30,100", (-128, 100)), ("bool", "0,1", (0, 1))],
+)
+def test_random_numbers_are_those_of_the_type(element: str, ranges: str, limits: tuple[int, int]) -> None:
+    said = {"input_tensors": "x", "input_shapes": "64,64", "output_tensors": "y", "output_shapes": "1"}
+    graph = GraphKeys.model_validate({**said, "input_ranges": ranges})
+    port = Port("x", "x", (64, 64), (64, 64), DType[element.upper()], DType[element.upper()])
+    (sample,) = random_samples(graph, [port], 1, "here").feeds
+    assert sample["x"].dtype == port.dtype.numpy
+    assert limits[0] <= sample["x"].min() < sample["x"].max() <= limits[1]
+
+
+def test_inputs_that_no_memory_holds_are_told_with_their_shape(small: dict[str, Any], convert: Convert) -> None:
+    graph_of(small)["input_shapes"] = ["2000000000,8,8,3"]
+    graph_of(small)["output_shapes"] = ["2000000000,8,8,16"]
+    message = convert(small, code=1)["error"]["message"]
+    assert "4 samples of [2000000000, 8, 8, 3] needs more memory than there is" in message
+
+
+def test_two_graphs_of_one_name_in_c_are_no_library(small: dict[str, Any], convert: Convert) -> None:
+    model, graph = model_of(small), graph_of(small)
+    small["models"] = {"small_first": model, "small": {**model, "subgraphs": {"first": graph, "other": graph}}}
+    options = {"target_abis": ["host"]}
+    message = convert({**small, **options}, "--libraries", code=2)["error"]["message"]
+    assert "two graphs of the library would be called 'small_first' in C" in message
+
+
+def test_a_model_without_inputs_is_converted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("mace_cpu", reason="the CPU provider is not installed: pip install ./plugins/cpu")
+    ends = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2])]
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["c"], ["y"])], "g", [], ends, [numpy_helper.from_array(np.float32([1, -2]), "c")]
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), "none.onnx")
+    assert main(["convert", "none.onnx", "-o", "none.mace", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["models"][0]["validation"]["inputs"] == "no inputs"
+    with Session("none.mace", devices=["cpu"]) as session:
+        assert session.run({})["y"].tolist() == [1.0, 0.0]
 
 
 def test_packages_are_signed_and_drawn(small: dict[str, Any], convert: Convert, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,10 +17,13 @@ from onnx import TensorProto, helper
 from mace_core import Session
 from mace_core.cli.mace_run import main
 from mace_core.cli.main import main as mace
+from mace_core.deployment import running
 from mace_core.deployment.gflags import Flag, parse
 from mace_core.deployment.mace_run_flags import FLAGS
 from mace_core.deployment.running import file_name
 from mace_core.errors import UsageError
+from mace_core.frontend.load import load_model
+from mace_core.storing import store_model
 
 from .conftest import INPUT, OUTPUT
 
@@ -159,6 +163,33 @@ def test_what_does_not_fit_is_told(
     assert printed.err.splitlines()[-1].startswith("mace_run: error: ")
     assert told in printed.err.splitlines()[-1]
     assert printed.out == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('{"options": {"cpu": {"winograd": false, "threads": 99}, "hexagon": {"library_dir": "."}}}', ""),
+        ("[1]", "its metadata 'mace.deployment' is in no form that is known: convert it again"),
+        ("[" * 100_000, "its metadata 'mace.deployment' is in no form that is known: convert it again"),
+    ],
+)
+def test_a_package_chooses_how_it_is_computed_and_nothing_else(
+    said: str, told: str, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it says of other options is not taken: one that names a library would have it loaded."""
+    graph = load_model(model)
+    graph.metadata["mace.deployment"] = said
+    store_model(graph, "said.mace")
+    given: list[object] = []
+
+    def opened(*words: Any, options: object, **others: Any) -> Session:
+        given.append(options)
+        return Session(*words, **others)
+
+    monkeypatch.setattr(running, "Session", opened)
+    assert main(["--model_file=said.mace", *SHAPES, "--round=1"]) == (1 if told else 0)
+    assert told in capsys.readouterr().err
+    assert given == ([] if told else [{"cpu": {"winograd": False}}])
 
 
 def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:

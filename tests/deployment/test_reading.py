@@ -125,6 +125,8 @@ def test_anchors_and_merges_are_yaml() -> None:
         ("backend: caffe", "platform: onnx", "subgraphs[0].platform: this key belongs to a model"),
         ("1, 227, 227, 3", "1, 227, 227, 0", "input_shapes has the shape '1, 227, 227, 0'; write it like 1,224,224,3"),
         ("[0, 26]", "[0]", "output_shapes has 2 entries, and output_tensors has 1"),
+        ("1, 227, 227, 3", "[]", "input_shapes has 0 entries, and input_tensors has 1"),
+        ("-1.0,1.0", "-1e39,1.0", "input_ranges has the range '-1e39,1.0', which is wider than that of float32"),
         ("quantize: off", "quantize: 1\n    quantize_large_weights: 1", "are both 1; choose one of them"),
         ("${MODELS}", "${NOTHING}", "line 10: the environment has no variable 'NOTHING' for ${NOTHING}; set it"),
         ("build_type: code", "build_type: zip", "line 5: build_type is 'zip'; it is code or proto"),
