@@ -79,7 +79,7 @@ class Place:
         name = self.names.node(f"{prefix}{operator.label}_{operator.index}", of_file=False)
         where = f"{self.label}: node '{name}' ({operator.label})"
         found = find_converter(
-            operator.label, is_custom=bool(operator.custom), is_quantized=self._is_quantized(operator, where)
+            operator.label, is_custom=bool(operator.custom), integers=self._integers(operator, where)
         )
         try:
             if found is not None:
@@ -94,12 +94,14 @@ class Place:
             if number >= 0 and number not in self._values and not is_handle(self.file.tensors[number]):
                 raise ModelError(f"{where} has {len(operator.outputs)} outputs, more than the operator gives")
 
-    def _is_quantized(self, operator: FileOperator, where: str) -> bool:
+    def _integers(self, operator: FileOperator, where: str) -> DType | None:
+        """The element type of an operator's first quantized tensor; None where none is quantized."""
         for numbers in (operator.outputs[:1], operator.inputs[:1]):
             for number in numbers:
                 if number >= 0 and self.file.tensors[number].quantization is not None:
-                    return dtype_of(self.file.tensors[number], where) in INTEGERS
-        return False
+                    dtype = dtype_of(self.file.tensors[number], where)
+                    return dtype if dtype in INTEGERS else None
+        return None
 
     # --- subgraphs -----------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from mace_core.frontend.tflite.operation import Operation
+    from mace_core.tensor import DType
 
 Convert: TypeAlias = "Callable[[Operation], None]"
 """Appends the nodes of one operator and gives its outputs."""
@@ -38,7 +39,7 @@ class Converter:
 
 
 _CONVERTERS: dict[str, Converter] = {}
-_QUANTIZED: dict[str, Converter] = {}
+_SIXTEEN_BITS: dict[str, Converter] = {}
 _CUSTOM: dict[str, Converter] = {}
 
 
@@ -52,9 +53,12 @@ def converter(*names: str, options: str = "") -> Callable[[Convert], Convert]:
     return _registration(_CONVERTERS, names, options)
 
 
-def quantized_converter(*names: str, options: str = "") -> Callable[[Convert], Convert]:
-    """Register how builtin operators are imported where their first output, or first input, holds quantized numbers."""
-    return _registration(_QUANTIZED, names, options)
+def sixteen_bit_converter(*names: str, options: str = "") -> Callable[[Convert], Convert]:
+    """Register how builtin operators are imported where their first output, or first input, is quantized in 16 bits.
+
+    LiteRT's kernels for them take lines between the places of tables, which are many steps from the function itself.
+    """
+    return _registration(_SIXTEEN_BITS, names, options)
 
 
 def custom_converter(*names: str) -> Callable[[Convert], Convert]:
@@ -62,20 +66,25 @@ def custom_converter(*names: str) -> Callable[[Convert], Convert]:
     return _registration(_CUSTOM, names, "")
 
 
-def find_converter(name: str, *, is_custom: bool, is_quantized: bool) -> Converter | None:
-    """The converter of an operator; None where there is none."""
+def find_converter(name: str, *, is_custom: bool, integers: DType | None) -> Converter | None:
+    """The converter of an operator; None where there is none.
+
+    Args:
+        name: of the builtin, or of the custom operator.
+        integers: the element type of quantized numbers that it is about; None for others.
+    """
     _import_families()
     if is_custom:
         return _CUSTOM.get(name)
-    if is_quantized and name in _QUANTIZED:
-        return _QUANTIZED[name]
+    if integers is not None and integers.name == "INT16" and name in _SIXTEEN_BITS:
+        return _SIXTEEN_BITS[name]
     return _CONVERTERS.get(name)
 
 
 def converted_operators() -> tuple[str, ...]:
     """The builtin operators that are imported, in alphabetical order."""
     _import_families()
-    return tuple(sorted({*_CONVERTERS, *_QUANTIZED}))
+    return tuple(sorted({*_CONVERTERS, *_SIXTEEN_BITS}))
 
 
 def _registration(table: dict[str, Converter], names: tuple[str, ...], options: str) -> Callable[[Convert], Convert]:

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from lite_models import assert_agree
-from quantized_operators import FAMILIES, Drawer
+from quantized_operators import FAMILIES as PRODUCTS
+from quantized_operators import Drawer
+from quantized_shapes import FAMILIES as OTHERS
 
+FAMILIES = {**PRODUCTS, **OTHERS}
 CASES = [(kind, dtype) for kind, (_, dtypes) in FAMILIES.items() for dtype in dtypes]
 
 

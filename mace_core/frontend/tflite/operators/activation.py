@@ -17,7 +17,6 @@ _SAME_NAME = {
     "LOG": "Log",
     "LOGICAL_NOT": "Not",
     "LOGISTIC": "Sigmoid",
-    "NEG": "Neg",
     "RELU": "Relu",
     "ROUND": "Round",
     "SIGN": "Sign",
@@ -31,6 +30,12 @@ _SAME_NAME = {
 def same(op: Operation) -> None:
     """What ONNX has under another spelling; both round to even."""
     op.finish(op.emit(_SAME_NAME[op.file.builtin], [op.real(0)]))
+
+
+@converter("NEG")
+def negative(op: Operation) -> None:
+    """Of quantized numbers LiteRT takes the stored ones, whatever their scales; the least one stays as it is."""
+    op.keep(op.emit("Neg", [op.stored(0)]))
 
 
 _BOUNDS = {"RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1), "RELU_0_TO_1": (0, 1)}

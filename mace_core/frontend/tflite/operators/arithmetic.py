@@ -25,11 +25,6 @@ def arithmetic(op: Operation) -> None:
 
 _SAME_NAME = {
     "BITWISE_XOR": "BitwiseXor",
-    "EQUAL": "Equal",
-    "GREATER": "Greater",
-    "GREATER_EQUAL": "GreaterOrEqual",
-    "LESS": "Less",
-    "LESS_EQUAL": "LessOrEqual",
     "LOGICAL_AND": "And",
     "LOGICAL_OR": "Or",
     "MAXIMUM": "Max",
@@ -87,11 +82,6 @@ def floor_remainder(op: Operation) -> None:
     signs = op.emit("Xor", [op.emit("Less", [rest, zero]), op.emit("Less", [b, zero])])
     is_other = op.emit("And", [signs, op.emit("Not", [op.emit("Equal", [rest, zero])])])
     op.finish(op.emit("Where", [is_other, op.emit("Add", [rest, b]), rest]))
-
-
-@converter("NOT_EQUAL")
-def different(op: Operation) -> None:
-    op.finish(op.emit("Not", [op.emit("Equal", [op.real(0), op.real(1)])]))
 
 
 @converter("ATAN2")

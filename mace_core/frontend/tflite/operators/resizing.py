@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
+
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.operators.convolution import image
-from mace_core.frontend.tflite.registry import converter
+from mace_core.frontend.tflite.registry import converter, sixteen_bit_converter
+from mace_core.graph import Value
+from mace_core.tensor import DType
 
 
 @converter("RESIZE_BILINEAR", options="ResizeBilinearOptions")
@@ -35,3 +40,57 @@ def _resize(op: Operation, attributes: dict[str, str]) -> None:
     x = op.to_channels_first(op.real(0))
     y = op.emit("Resize", [x, None, None, op.sizes(1)], {**attributes, "axes": [2, 3]})
     op.finish(op.to_channels_last(y))
+
+
+_ONE = 1 << 10
+"""LiteRT's weights of neighbors have 10 bits."""
+
+
+@sixteen_bit_converter("RESIZE_BILINEAR", options="ResizeBilinearOptions")
+def bilinear_of_sixteen_bits(op: Operation) -> None:
+    """In integers, as LiteRT does: the step between places is rounded to 1/1024, which grows along an axis."""
+    size, (_, height, width, _) = op.constant(1), image(op, 0)
+    if size is None or height is None or width is None or not op.is_alike(op.tensor(0), op.result()):
+        bilinear(op)
+        return
+    coordinates = _coordinates(op)
+    y = op.cast(op.stored(0), DType.INT64)
+    for axis, (before, after) in enumerate(zip((height, width), (int(n) for n in size.reshape(-1)), strict=True), 1):
+        y = _between_neighbors(op, y, axis, *_neighbors(before, after, coordinates))
+    half = op.emit("Mul", [op.emit("Sign", [y]), op.number(_ONE * _ONE // 2)])
+    y = op.emit("Div", [op.emit("Add", [y, half]), op.number(_ONE * _ONE)])
+    op.keep(op.cast(y, DType.INT16))
+
+
+def _neighbors(before: int, after: int, coordinates: str) -> tuple[npt.NDArray[np.int64], ...]:
+    """For each of ``after`` places the lower and the upper neighbor of ``before``, and the weight of the upper one."""
+    if coordinates == "align_corners" and after > 1:
+        step = (_ONE * (before - 1) + (after - 1) // 2) // (after - 1)
+    else:
+        step = (_ONE * before + after // 2) // after
+    at = np.arange(after) * step
+    if coordinates == "half_pixel":
+        at += step // 2 - _ONE // 2
+    lower = np.clip(np.trunc(at / _ONE).astype(np.int64), 0, before - 1)  # LiteRT reads behind the image at times
+    upper = np.minimum(np.trunc((at + _ONE - 1) / _ONE).astype(np.int64), before - 1)
+    return lower, upper, at - _ONE * lower
+
+
+def _between_neighbors(
+    op: Operation,
+    x: Value,
+    axis: int,
+    lower: npt.NDArray[np.int64],
+    upper: npt.NDArray[np.int64],
+    weight: npt.NDArray[np.int64],
+) -> Value:
+    """``x`` times 1024 at other places of an axis."""
+    shape = (-1, *(1,) * (3 - axis))
+    parts = [
+        op.emit(
+            "Mul",
+            [op.emit("Gather", [x, op.number(at)], {"axis": axis}), op.number(share.reshape(shape))],
+        )
+        for at, share in ((lower, _ONE - weight), (upper, weight))
+    ]
+    return op.emit("Add", parts)

@@ -1,0 +1,84 @@
+"""Functions of 16 bits are LiteRT's number for number: of all 65,536 numbers, at any scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from lite_models import Arrays, LiteModel, lite_results, mace_results
+
+EVERY = np.arange(-32768, 32768).astype(np.int16)
+UNIT = 2.0**-15
+
+FUNCTIONS: dict[str, tuple[str, str, dict[str, Any], bool]] = {
+    "TANH": ("TANH", "", {}, True),
+    "LOGISTIC": ("LOGISTIC", "", {}, True),
+    "EXP": ("EXP", "ExpOptions", {}, False),
+    "GELU": ("GELU", "GeluOptions", {"approximate": False}, False),
+    "GELU by tanh": ("GELU", "GeluOptions", {"approximate": True}, False),
+    "LOG": ("LOG", "", {}, False),
+    "RSQRT": ("RSQRT", "", {}, False),
+    "SOFTMAX": ("SOFTMAX", "SoftmaxOptions", {"beta": 1.0}, True),
+}
+"""Operator, options, their fields, and whether results are from -1 to 1."""
+
+
+@pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.full)])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_of_sixteen_bits_gives_litert_s_numbers(name: str, examples: int) -> None:
+    kind, options, fields, is_unit = FUNCTIONS[name]
+
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck),
+              phases=[Phase.explicit, Phase.generate])  # fmt: skip
+    @given(scale=st.floats(-13, -1), output=st.floats(-13, -1))
+    @example(scale=-8.317766166719343, output=-8.3)  # 2**-12: no table, but a series
+    @example(scale=-7.624618986159398, output=-8.3)  # 2**-11
+    def check(scale: float, output: float) -> None:
+        shape = (256, 256) if kind == "SOFTMAX" else (65536,)
+        model = LiteModel()
+        graph = model.graph()
+        x = graph.input("x", shape, "int16", scale=np.exp(scale))
+        y = graph.output("y", shape, "int16", scale=UNIT if is_unit else np.exp(output))
+        graph.op(kind, [x], [y], options, version=2, **fields)
+        numbers = np.random.default_rng(0).permutation(EVERY) if kind == "SOFTMAX" else EVERY
+        values = numbers.reshape(shape)
+        if kind in ("LOG", "RSQRT"):  # LiteRT refuses numbers that are not positive
+            values = np.where(values <= 0, 1, values).astype(np.int16)
+        _assert_same(model.bytes(), {"x": values})
+
+    check()
+
+
+@pytest.mark.parametrize("corners, centers", [(True, False), (False, True), (False, False)])
+def test_images_of_sixteen_bits_are_resized_in_litert_s_integers(corners: bool, centers: bool) -> None:
+    model = LiteModel()
+    graph = model.graph()
+    x = graph.input("x", (1, 5, 4, 3), "int16", scale=0.01)
+    y = graph.output("y", (1, 97, 83, 3), "int16", scale=0.01)
+    size = graph.constant("size", [97, 83], "int32")
+    graph.op("RESIZE_BILINEAR", [x, size], [y], "ResizeBilinearOptions", version=4,
+             alignCorners=corners, halfPixelCenters=centers)  # fmt: skip
+    values = np.random.default_rng(1).integers(-32768, 32768, (1, 5, 4, 3)).astype(np.int16)
+    _assert_same(model.bytes(), {"x": values})
+
+
+def test_sixteen_bits_around_another_number_than_0_are_computed_as_real_numbers() -> None:
+    """LiteRT refuses them; nothing is taken from a table that does not fit."""
+    model = LiteModel()
+    graph = model.graph()
+    x = graph.input("x", (5,), "int16", scale=0.001, zero=10)
+    graph.op("TANH", [x], [graph.output("y", (5,), "int16", scale=UNIT)], version=2)
+    codes = np.array([10, 1010, -990, 32767, -32768], np.int16)
+    (found,) = mace_results(model.bytes(), {"x": codes})
+    expected = np.clip(np.round(np.tanh((codes - 10.0) * 0.001) / UNIT), -32768, 32767)
+    assert np.abs(found["y"] - expected).max() <= 1
+
+
+def _assert_same(model: bytes, feeds: Arrays) -> None:
+    (expected,), (found,) = lite_results(model, feeds), mace_results(model, feeds)
+    assert found["y"].dtype == np.int16
+    steps = np.abs(found["y"].astype(np.int64) - expected["y"])
+    assert steps.max() == 0, f"{(steps > 0).sum()} numbers differ, by up to {steps.max()}"
