@@ -70,6 +70,12 @@ def test_two_axes(
     check(shape, out, kernel, features=features, blocked=True, **attributes)
 
 
+def test_a_single_pixel_with_many_weights_is_no_row_of_pixels() -> None:
+    """Lanes that are pixels would be empty but for one, and there would be one unit of work."""
+    ran = check((1, 48, 3, 3), 1404, (3, 3), threads=2)
+    assert not any("planar" in kernel for kernel in ran.kernels), ran.kernels
+
+
 @pytest.mark.parametrize("features", FEATURES)
 def test_few_channels_are_read_as_they_lie(features: str | None) -> None:
     ran = check((1, 3, 33, 37), 24, (3, 3), strides=[2, 2], pads=[1, 1, 1, 1], features=features)

@@ -112,6 +112,8 @@ TAKEN: dict[str, list[onnx.NodeProto]] = {
     "sigmoid": [node("Sigmoid", "v", "y")],
     "leaky_reluh3e4ccccd": [node("LeakyRelu", "v", "y", alpha=0.2)],
     "cliphbf000000_h3f400000": [node("Clip", "v low high", "y")],
+    "cliphbf000000_x": [node("Max", "v low", "y")],
+    "clipx_h3f400000": [node("Min", "v high", "y")],
     "hard_swish_relu": [node("HardSwish", "v", "a"), node("Relu", "a", "y")],
     "add_c": [node("Add", "v channel", "y")],
     "mul_c": [node("Mul", "scalar v", "y")],
@@ -161,6 +163,7 @@ def test_followers_are_taken_and_computed(tag: str) -> None:
 
 LEFT: dict[str, list[onnx.NodeProto]] = {
     "another user": [node("Relu", "v", "a"), node("Exp", "v", "b"), node("Add", "a b", "y")],
+    "larger than it": [node("Max", "v row", "y")],
     "not per channel": [node("Add", "v row", "y")],
     "both sides the same value": [node("Mul", "v v", "y")],
     "operand not computed yet": [node("Exp", "ready", "a"), node("Add", "v a", "y")],

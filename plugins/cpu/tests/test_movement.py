@@ -31,6 +31,27 @@ def test_transpose_on_every_instruction_set(features: str | None) -> None:
     check_node("Transpose", [sample((3, 40, 50))], {"perm": [0, 2, 1]}, features=features, threads=2)
 
 
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("channels", [2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 3), (3, 5), (4, 4), (37, 61)])
+def test_pixels_are_taken_apart_and_put_together(size: tuple[int, int], channels: int, features: str | None) -> None:
+    here = {"features": features, "threads": 2}
+    apart = check_node("Transpose", [sample((2, *size, channels))], {"perm": [0, 3, 1, 2]}, **here)
+    check_node("Transpose", [sample((2, channels, *size), "int32")], {"perm": [0, 2, 3, 1]}, **here)
+    cut = {
+        "x": sample((2, size[0] + 2, size[1], channels)),
+        "b": np.array([1]),
+        "e": np.array([-1]),
+        "a": np.array([1]),
+    }
+    nodes = [
+        helper.make_node("Slice", ["x", "b", "e", "a"], ["c"]),
+        helper.make_node("Transpose", ["c"], ["y"], perm=[0, 3, 1, 2]),
+    ]
+    check_nodes(nodes, cut, ["y"], constants=["b", "e", "a"], **here)
+    assert channels > 3 or f"unweave_{channels}" in apart.kernels
+
+
 @pytest.mark.parametrize("channels", [16, 32, 48, 5, 20])
 def test_transpose_reads_blocked_values_where_they_lie(channels: int) -> None:
     check_node("Transpose", {"x": sample((2, channels, 3, 5))}, {"perm": [0, 2, 3, 1]}, blocked=["x"])

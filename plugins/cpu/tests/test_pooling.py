@@ -49,11 +49,17 @@ def test_max_pool_in_both_layouts(case: dict[str, Any], channels: int) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("include", [0, 1])
-def test_average_pool_in_both_layouts(case: dict[str, Any], include: int) -> None:
-    x = {"x": picture(2, 20, 13, 11)}
+@pytest.mark.parametrize("channels", [3, 20])
+def test_average_pool_in_both_layouts(case: dict[str, Any], include: int, channels: int) -> None:
+    x = {"x": picture(2, channels, 13, 11)}
     attributes = {**case, "count_include_pad": include}
     for blocked in ([], ["x"]):
         check_node("AveragePool", x, attributes, oracle="onnxruntime", blocked=blocked, opset=19)
+
+
+def test_many_channels_are_brought_into_blocks_first() -> None:
+    ran = check_node("MaxPool", [picture(1, 24, 13, 11)], {"kernel_shape": [2, 2]}, oracle="onnxruntime")
+    assert ran.steps == ("ToBlocked", "MaxPool", "ToPlain")
 
 
 @pytest.mark.parametrize("features", FEATURES)

@@ -165,7 +165,7 @@ def expected(program: Program, node: Node) -> tuple[Kernel, Geometry] | None:
     geometry = conv_geometry(node, *shapes)
     kernel = by_sizes(program, geometry)
     if kernel is None:
-        planar = planar_cost(program.settings.target, geometry)
+        planar = _planar_cost(program, geometry)
         blocked = _blocked_cost(program, geometry, x, Shares.of(program, geometry, weights))
         kernel = Kernel.PLANAR if planar < blocked * WORTH_CHANGING else Kernel.DIRECT
     return kernel, geometry
@@ -186,7 +186,7 @@ def _takes_plain(program: Program, geometry: Geometry, x: Value) -> bool:
 
 def _wants_planar(program: Program, geometry: Geometry, x: Value, result: Value, shares: Shares) -> bool:
     """Whether a Conv that the direct kernel covers is faster through the planar one, where ``result`` is stored."""
-    planar, blocked = planar_cost(program.settings.target, geometry), _blocked_cost(program, geometry, x, shares)
+    planar, blocked = _planar_cost(program, geometry), _blocked_cost(program, geometry, x, shares)
     if program.values.has(x, Layout.BLOCKED) and not program.values.has(x, Layout.PLAIN):
         planar += _conversion(program, x)
     elif not _takes_plain(program, geometry, x):
@@ -237,6 +237,11 @@ def _chosen_winograd(program: Program, geometry: Geometry, x: Value, shares: Sha
 def _blocked_cost(program: Program, geometry: Geometry, x: Value, shares: Shares) -> float:
     plan = _chosen_winograd(program, geometry, x, shares)
     return _direct_cost(program, geometry, shares.direct) if plan is None else plan.cost / WORTH_IT
+
+
+def _planar_cost(program: Program, geometry: Geometry) -> float:
+    weights = math.prod(geometry.kernel) * geometry.group_in * geometry.out_channels
+    return max(planar_cost(program.settings.target, geometry), weight_cost(weights, 1))
 
 
 def _direct_cost(program: Program, geometry: Geometry, share: float) -> float:

@@ -15,7 +15,7 @@ from mace_cpu.shared.layouts.generate_transpose import transposed
 PIECE_BYTES = 32
 
 
-class _Mover:
+class Mover:
     """Loads, stores and addresses of words."""
 
     def __init__(self, body: Body, width: int) -> None:
@@ -30,7 +30,9 @@ class _Mover:
         self.body.b.store(value, target, align=self.width)
 
 
-def _offsets(body: Body, plane: ir.Value, axes: ir.Value, first: int, apart: ir.Value) -> tuple[ir.Value, ir.Value]:
+def plane_offsets(
+    body: Body, plane: ir.Value, axes: ir.Value, first: int, apart: ir.Value
+) -> tuple[ir.Value, ir.Value]:
     """Source and target offset of a plane numbered over the first ``axes`` axes.
 
     Their sizes begin at argument word ``first``; source strides follow ``apart`` words later, target strides as many
@@ -62,7 +64,7 @@ def build_strided_rows(symbol: str, width: int, inner: str, _target: Target) -> 
     both sides), "gather" (only in the target) or "strided".  Rank is at least 2.
     """
     body = Body(symbol, 4)
-    b, mover = body.b, _Mover(body, width)
+    b, mover = body.b, Mover(body, width)
     source, target, rank = body.pointer(0), body.pointer(1), body.word(2)
 
     def word(block: int, back: int) -> ir.Value:
@@ -79,7 +81,7 @@ def build_strided_rows(symbol: str, width: int, inner: str, _target: Target) -> 
         before = body.mul(plane, rows)
         first_row = body.maximum(body.sub(body.begin, before), constant(0))
         last_row = body.minimum(body.sub(body.end, before), rows)
-        from_plane, to_plane = _offsets(body, plane, outer_axes, 3, rank)
+        from_plane, to_plane = plane_offsets(body, plane, outer_axes, 3, rank)
         with body.loop(first_row, last_row) as row:
             here = mover.at(source, body.add(from_plane, body.mul(row, row_from)))
             there = mover.at(target, body.add(to_plane, body.mul(row, row_to)))
@@ -101,7 +103,7 @@ def _copy_memory(body: Body, source: ir.Value, target: ir.Value, nbytes: ir.Valu
     body.b.call(function, [target, source, nbytes, ir.Constant(I1, 0)])
 
 
-def _copy_short(body: Body, mover: _Mover, source: ir.Value, target: ir.Value, length: ir.Value) -> None:
+def _copy_short(body: Body, mover: Mover, source: ir.Value, target: ir.Value, length: ir.Value) -> None:
     """A contiguous row in pieces of a vector, then word by word."""
     b = body.b
     piece = ir.VectorType(I8, PIECE_BYTES)
@@ -123,13 +125,13 @@ def build_tiled_transpose(symbol: str, width: int, band: int, machine: Target) -
     """
     lanes = machine.vector_bits // 32
     body = Body(symbol, lanes)
-    mover = _Mover(body, width)
+    mover = Mover(body, width)
     source, target = body.pointer(0), body.pointer(1)
     columns, rows, source_step, target_step, rank = (body.word(i) for i in range(2, 7))
     bands = body.b.udiv(body.add(rows, band - 1), constant(band))
     with body.loop(body.begin, body.end) as unit:
         plane, number = body.divide(unit, bands)
-        from_plane, to_plane = _offsets(body, plane, rank, 7, rank)
+        from_plane, to_plane = plane_offsets(body, plane, rank, 7, rank)
         here, there = mover.at(source, from_plane), mover.at(target, to_plane)
         first_row = body.mul(number, band)
         last_row = body.minimum(body.add(first_row, band), rows)

@@ -17,6 +17,9 @@ STRIDED_WORDS = WordLayout.parse("source target rank sizes[rank] source_strides[
 TRANSPOSE_WORDS = WordLayout.parse(
     "source target columns rows source_step target_step rank sizes[rank] source_strides[rank] target_strides[rank]"
 )
+WOVEN_WORDS = WordLayout.parse(
+    "source target pixels step unit_pixels rank sizes[rank] source_strides[rank] target_strides[rank]"
+)
 PANEL_WORDS = WordLayout.parse(
     "source target steps columns first_column width panels unit_steps matrix_units starts source_row"
 )
@@ -44,6 +47,13 @@ def transpose_kernel(width: int) -> KernelSource:
     """The kernel that swaps two axes of words of ``width`` bytes."""
     symbol, build = f"tiled_transpose_{width}", "build_tiled_transpose"
     return generated(MOVEMENT, symbol, width, TRANSPOSE_BAND, words=lambda: TRANSPOSE_WORDS, function=build)
+
+
+def woven_kernel(count: int, is_apart: bool) -> KernelSource:
+    """The kernel that takes pixels of ``count`` words of four bytes apart into planes, or puts them together."""
+    symbol, build = f"{'unweave' if is_apart else 'weave'}_{count}", "build_woven"
+    generator = "mace_cpu.shared.layouts.generate_woven"
+    return generated(generator, symbol, count, is_apart, words=lambda: WOVEN_WORDS, function=build)
 
 
 def panels_kernel(lanes: int, is_transposed: bool) -> KernelSource:

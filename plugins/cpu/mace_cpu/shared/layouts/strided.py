@@ -6,9 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mace_core.symbolic import hint, is_same
+from mace_core.symbolic import hint, is_same, is_symbolic
 from mace_core.tensor import DType
-from mace_cpu.shared.layouts.moving import TRANSPOSE_BAND, copy_kernel, strided_rows_kernel, transpose_kernel
+from mace_cpu.shared.layouts.moving import (
+    TRANSPOSE_BAND,
+    copy_kernel,
+    strided_rows_kernel,
+    transpose_kernel,
+    woven_kernel,
+)
 from mace_cpu.shared.parts.buffers import At, Buf, element_bytes
 from mace_cpu.shared.parts.steps import Steps, Word
 from mace_cpu.shared.parts.views import Strided
@@ -16,6 +22,9 @@ from mace_cpu.shared.parts.views import Strided
 COPY_BLOCK_BYTES = 16384
 SHORTEST_MEMCPY_BYTES = 64
 SMALLEST_TRANSPOSE = 4
+LARGEST_PIXEL = 3
+WOVEN_UNIT = 1024
+"""Pixels of a unit that are taken apart or put together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,10 @@ def emit_strided(
     start, end = At(source, source_offset * width), At(target, target_offset * width)
     if is_contiguous(axes):
         emit_bytes(steps, start, end, merged[0].size * width)
+        return
+    woven = _woven(merged) if width == 4 else None
+    if woven is not None:
+        _emit_woven(steps, start, end, merged, woven)
         return
     swap = _transposed_axis(merged)
     if swap is not None:
@@ -114,6 +127,58 @@ def is_contiguous(axes: Sequence[Axis]) -> bool:
     first = merged[0]
     lies_in_order = is_same(first.source, 1) and is_same(first.target, 1)
     return len(merged) == 1 and (is_same(first.size, 1) or lies_in_order)
+
+
+@dataclass(frozen=True, slots=True)
+class _Woven:
+    """Pixels of a few words each on one side, planes of them on the other.
+
+    Attributes:
+        channels, pixels: which axes these are.
+        step: elements from plane to plane.
+        is_apart: whether the planes are the target.
+    """
+
+    channels: int
+    pixels: int
+    step: int
+    is_apart: bool
+
+
+def _woven(axes: Sequence[Axis]) -> _Woven | None:
+    """How the axes are pixels and planes, if they are."""
+    last, inner = len(axes) - 1, axes[-1]
+    for i, axis in enumerate(axes[:-1]):
+        if not (is_same(axis.source, 1) and is_same(inner.target, 1)):
+            continue
+        if _is_pixel(axis) and is_same(inner.source, axis.size):
+            return _Woven(i, last, axis.target, True)
+        if _is_pixel(inner) and is_same(axis.target, inner.size):
+            return _Woven(last, i, inner.source, False)
+    return None
+
+
+def _is_pixel(axis: Axis) -> bool:
+    return not is_symbolic(axis.size) and 2 <= axis.size <= LARGEST_PIXEL
+
+
+def _emit_woven(steps: Steps, source: At, target: At, axes: Sequence[Axis], woven: _Woven) -> None:
+    count, pixels = axes[woven.channels].size, axes[woven.pixels].size
+    outer = [axis for i, axis in enumerate(axes) if i not in (woven.channels, woven.pixels)]
+    planes = math.prod(a.size for a in outer)
+    steps.emit(
+        woven_kernel(count, woven.is_apart),
+        {
+            "source": source,
+            "target": target,
+            "pixels": pixels,
+            "step": woven.step,
+            "unit_pixels": WOVEN_UNIT,
+            **_columns(outer),
+        },
+        extent=planes * -(-pixels // WOVEN_UNIT),
+        work=planes * count * pixels / 2,
+    )
 
 
 def _transposed_axis(axes: Sequence[Axis]) -> int | None:

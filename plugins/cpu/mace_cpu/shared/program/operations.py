@@ -7,6 +7,7 @@ import numpy as np
 from mace_core.graph import Node, Value
 from mace_core.symbolic import is_symbolic
 from mace_cpu.shared.epilogue.operations import EpilogueOp, FloatArray
+from mace_cpu.shared.nodes import need
 from mace_cpu.shared.program.program import Program
 
 MOST_LITERAL = 16
@@ -91,6 +92,11 @@ def activation_of(program: Program, node: Node) -> tuple[EpilogueOp, ...] | None
     if node.op_type == "Clip":
         bounds = clip_bounds(program, node)
         return None if bounds is None else (EpilogueOp("clip", "", bounds),)
+    if node.op_type in ("Max", "Min") and len(node.inputs) == 2:
+        bound = clip_bound(program, node)
+        if bound is not None:
+            bounds = (bound, None) if node.op_type == "Max" else (None, bound)
+            return (EpilogueOp("clip", "", bounds),)
     if node.op_type == "Identity" or (node.op_type == "Dropout" and is_inference_dropout(program, node)):
         return ()
     return None
@@ -136,6 +142,17 @@ def clip_bounds(program: Program, node: Node) -> tuple[float | None, float | Non
             return None
         bounds.append(None if found is None else float(found))
     return bounds[0], bounds[1]
+
+
+def clip_bound(program: Program, node: Node) -> float | None:
+    """The constant that a Max or Min compares its first input with, the same for all elements; None if there is none,
+    or it is NaN."""
+    x, other = (need(value) for value in node.inputs)
+    content = program.facts.constant_of(other)
+    if content is None or content.size != 1 or np.isnan(content.reshape(())):
+        return None
+    is_as_large = program.facts.have_one_shape(need(node.output(0)), x)
+    return float(content.reshape(())) if is_as_large else None
 
 
 def is_inference_dropout(program: Program, node: Node) -> bool:
