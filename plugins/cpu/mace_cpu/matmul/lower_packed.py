@@ -13,7 +13,7 @@ import numpy.typing as npt
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_core.native.target import Target
-from mace_core.symbolic import hint, is_symbolic
+from mace_core.symbolic import hint, is_same, is_symbolic
 from mace_cpu.matmul.arguments import Arg, Variant
 from mace_cpu.matmul.product import Product
 from mace_cpu.matmul.sparse import dense_right, kept_steps, product_shares
@@ -229,7 +229,9 @@ def _right_words(
         }
     panel = steps * tiling.width
     starts = Offsets.of_dense(product.right, split.tiles * panel)
-    tile_fetch = -(-panel // (tiling.segment // tiling.rows))
+    tiles = tiling.segment // tiling.rows
+    # a single tile reads panel after panel, which the processor sees by itself
+    tile_fetch = 0 if is_same(tiles * tiling.segments, 1) else -(-panel // tiles)
     return {
         Arg.RIGHT_OFFSETS: program.offsets(starts.broadcast(product.stack)),
         Arg.TILE_FETCH: tile_fetch,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mace_core.symbolic import hint, maximum, minimum
+from mace_core.symbolic import hint, is_same, maximum, minimum
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.shared.tiles.arguments import STEPS_PER_FETCH
 from mace_cpu.shared.tiles.choose import ChannelSplit, segment_tiles
@@ -104,6 +104,8 @@ def choose_tiling(
         position_bytes = 4 * hint(reading.image_floats) / max(hint(row_groups * segments), 1)
         band = maximum(minimum(int(CACHED_INPUT_BYTES / max(position_bytes, 1)), positions), 1)
     tile_fetch = -(-pass_blocks * block_weights // (group_rows * in_segment))
+    if is_same(positions * group_rows * in_segment, 1):  # tile after tile reads on, which the processor sees by itself
+        tile_fetch = 0
     fetches = max(pass_blocks * kernel_h * reading.taps * -(-reading.run // STEPS_PER_FETCH), 1)
     return Tiling(
         rows,

@@ -34,6 +34,7 @@ from mace_cpu.shared.tiles.choose import (
     fitting_rows,
     most_half_rows,
     most_rows,
+    single_row_width,
     split_channels,
     widest_tile,
 )
@@ -126,8 +127,11 @@ def emit_direct(
     out_h, out_w = shape.output
     destination = destination or Destination(0, out_h * out_w, out_w, 1)
     start = 4 * block * destination.offset
-    one_pixel = hint(shape.batch * out_h * out_w) == 1  # as many units as there can be: they wait for weights
-    for split in split_channels(out_blocks, 1 if one_pixel else widest_tile(program.settings.target, block)):
+    widest = widest_tile(program.settings.target, block)
+    if hint(shape.batch * out_h * out_w) == 1:
+        width = single_row_width(hint(out_blocks), program.settings.threads)
+        widest = width if pairs is None else min(width, widest)
+    for split in split_channels(out_blocks, widest):
         rows = _tile_rows(program, out_w, split, pairs)
         columns = split.blocks * block
         kept = kept_runs(known, shape, block, split, full) if sparse and known is not None and known.size else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 from mace_core.native.target import Target
@@ -67,6 +68,21 @@ def most_half_rows(blocks: int, *, is_long: bool) -> int:
 def widest_tile(target: Target, block: int) -> int:
     """Channel blocks per tile where there are enough channels."""
     return 1 if target.vector_bits < 256 and target.architecture != "aarch64" else 2
+
+
+SINGLE_ROW_BLOCKS = 4
+"""Sums that have to be on their way at a time for a tile of one row to read its weights as fast as they come."""
+
+
+def single_row_width(out_blocks: int, threads: int) -> int:
+    """Channel blocks per tile where there is one row, whose every weight is read once: wide ones, while all threads
+    have some."""
+
+    def cost(width: int) -> tuple[int, int, int]:
+        rounds = -(-out_blocks // width) / threads
+        return math.ceil(rounds) * SINGLE_ROW_BLOCKS, out_blocks % width, -width
+
+    return min(range(1, SINGLE_ROW_BLOCKS + 1), key=cost)
 
 
 def split_channels(out_blocks: int, widest: int) -> list[ChannelSplit]:
