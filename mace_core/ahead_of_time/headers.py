@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mace_core.ahead_of_time.ranges import SizeRange, shape_text
-from mace_core.native.library_model_ir import TensorFacts
+from mace_core.native.library_model_ir import StateFacts, TensorFacts
 from mace_core.tensor import DType
 
 _KEYWORDS = """
@@ -28,6 +28,7 @@ class HeaderModel(NamedTuple):
     file: str
     inputs: Sequence[TensorFacts]
     outputs: Sequence[TensorFacts]
+    states: Sequence[StateFacts] = ()
 
 
 def symbol_of(name: str) -> str:
@@ -57,6 +58,8 @@ def header_text(library: str, models: Sequence[HeaderModel], made_by: str) -> st
         for kind, tensors in (("inputs", model.inputs), ("outputs", model.outputs)):
             for number, tensor in enumerate(tensors):
                 parts.append(f" * {kind}[{number}]: {_comment(tensor_text(tensor))}")
+        for state in model.states:
+            parts.append(f" * state: inputs[{state.input}] is fed what outputs[{state.output}] was in the run before")
         parts += [" */", f"const mace_model *{model.symbol}_model(void);"]
     parts += ["", "#ifdef __cplusplus", "}", "#endif", "", f"#endif /* {guard} */", ""]
     return "\n".join(parts)

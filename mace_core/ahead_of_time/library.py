@@ -24,7 +24,7 @@ from mace_core.ahead_of_time.weight_file import WeightFile, write_weights
 from mace_core.errors import MaceError, UnsupportedError, UsageError
 from mace_core.graph import Value
 from mace_core.native.library_ir import CREATE_WITH, FUNCTIONS, LibraryKernels, runtime_ir
-from mace_core.native.library_model_ir import ModelFacts, TensorFacts, model_ir
+from mace_core.native.library_model_ir import ModelFacts, StateFacts, TensorFacts, model_ir
 from mace_core.native.named_targets import named_target
 from mace_core.native.target import Target
 from mace_core.progress import report
@@ -62,6 +62,7 @@ class BuiltModel:
         symbol: the prefix of its names in C: the function is ``SYMBOL_model``.
         file: where it came from.
         inputs, outputs: as the library tells them.
+        states: those of them that it keeps from run to run.
         plans: how many.
         steps: of all of them.
         instance_bytes, workspace_bytes: as ``mace_runtime.h`` means them.
@@ -79,6 +80,7 @@ class BuiltModel:
     workspace_bytes: int
     most_threads: int
     assumed: str
+    states: tuple[StateFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,7 @@ class _Part:
             TensorFacts(value.name, type.dtype.value, smallest[first:end], largest[first:end])
             for value, type, first, end in zip(model.outputs, outputs, starts[:-1], starts[1:], strict=True)
         )
+        self.states = _states(model)
         shapes = "; ".join(dict.fromkeys(signature.text(model.inputs) for signature in signatures))
         self.tables: Tables = TableMaker(
             symbol,
@@ -256,7 +259,8 @@ class _Part:
             tables.kernels,
             tables.messages,
             tables.steps,
-            *(weights or ()),
+            *(weights or (0, b"")),
+            states=self.states,
         )
 
     @property
@@ -282,7 +286,22 @@ class _Part:
             tables.workspace_bytes,
             tables.most_threads,
             self.model.assumed,
+            self.states,
         )
+
+
+def _states(model: LibraryModel) -> tuple[StateFacts, ...]:
+    """What a model keeps; what begins with one number for all elements is told by that."""
+    inputs = [value.name for value in model.inputs]
+    outputs = [value.name for value in model.outputs]
+    found = []
+    for name, state in model.states.items():
+        start = b""
+        if state.start is not None and np.any(state.start):
+            flat = np.ascontiguousarray(state.start).reshape(-1)
+            start = (flat[:1] if np.all(flat == flat[0]) else flat).tobytes()
+        found.append(StateFacts(inputs.index(name), outputs.index(state.output), start))
+    return tuple(found)
 
 
 def _type_of(value: Value, model: LibraryModel) -> TensorType:
@@ -344,7 +363,9 @@ def _written(
         archive_bytes = write_archive(file, [Member(object_path, exports)])
     shared_path = libraries / f"lib{library}.so"
     shared = _Shared(object_path, target_name, shared_path, exports, linker, staging)
-    header = header_text(library, [HeaderModel(p.symbol, p.model.file, p.inputs, p.outputs) for p in parts], _MADE_BY)
+    header = header_text(
+        library, [HeaderModel(p.symbol, p.model.file, p.inputs, p.outputs, p.states) for p in parts], _MADE_BY
+    )
     staging.path(Path("include") / f"{library}.h").write_text(header, encoding="utf-8")
     for runtime in runtime_headers():
         shutil.copyfile(runtime, staging.path(Path("include") / runtime.name))

@@ -11,6 +11,7 @@ from mace_core.ahead_of_time.ranges import ShapeRange, Shapes, SizeRange, checke
 from mace_core.ahead_of_time.variants import SUPPORTED_TYPES, Signature, VariantMaker
 from mace_core.errors import InputError, StrictPlacementError, UnsupportedError, UsageError
 from mace_core.graph import GraphView, Value
+from mace_core.graph.kept import kept_state
 from mace_core.provider import CompiledSubgraph
 from mace_core.provider.registry import Registry
 from mace_core.scheduler.opening import SessionArguments, load
@@ -41,6 +42,7 @@ class LibraryModel:
         label: how messages call it.
         file: the name of its file, or of the graph.
         inputs, outputs: of the graph.
+        states: what it keeps from run to run, by the names of inputs.
         assumed: sizes of free dimensions that nobody gave, ``height=224``.
     """
 
@@ -66,6 +68,7 @@ class LibraryModel:
         self.file = Path(model).name if is_path else self._graph.name  # type: ignore[arg-type]
         self.inputs: Sequence[Value] = tuple(self._graph.inputs)
         self.outputs: Sequence[Value] = tuple(self._graph.outputs)
+        self.states = kept_state(self._graph)
         self.assumed = ""
         for kind, values in (("input", self.inputs), ("output", self.outputs)):
             for value in values:

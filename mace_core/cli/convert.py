@@ -11,6 +11,7 @@ from mace_core.cli.exit_codes import VERDICT
 from mace_core.cli.shared_options import OutputOptions, shared_options
 
 if TYPE_CHECKING:
+    from mace_core.deployment.judge import Verdict
     from mace_core.deployment.outcome import Conversion
 
 YML_SUFFIXES = (".yml", ".yaml")
@@ -305,10 +306,10 @@ def _print(done: Conversion) -> None:
         for text in model.notes:
             note(text)
         for text in model.warnings:
-            note(f"{model.model}: {text}")
+            note(f"{model.label}: {text}")
         rows.append(
             (
-                model.model if model.graph == "default_graph" else f"{model.model}.{model.graph}",
+                model.label,
                 model.precision,
                 format_bytes(model.source_bytes),
                 format_bytes(model.nbytes),
@@ -320,10 +321,10 @@ def _print(done: Conversion) -> None:
     )
     checks = [
         (
-            model.model,
+            model.label,
             each.output,
             each.device,
-            f"{each.similarity:.6f}",
+            _similarity(each),
             f"{each.sqnr_db:.1f}",
             f"{each.threshold:.3f}",
             each.failure or ("BELOW" if not each.is_good else "ok" if each.is_checked else "ran elsewhere"),
@@ -351,6 +352,14 @@ def _print(done: Conversion) -> None:
     wrong = not all(model.is_good for model in done.models)
     said = "RESULTS DIFFER" if wrong else f"NOT BUILT for {', '.join(missing)}" if missing else "converted"
     print_folded(f"{said}: {done.folder}")
+
+
+def _similarity(verdict: Verdict) -> str:
+    """With as many digits as it takes to be seen to be below the threshold."""
+    text = f"{verdict.similarity:.6f}"
+    if not verdict.is_good and not verdict.failure and float(text) >= verdict.threshold:
+        return f"{verdict.similarity:.12f}"
+    return text
 
 
 def _print_libraries(done: Conversion) -> None:

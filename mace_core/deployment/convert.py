@@ -107,6 +107,9 @@ class _Conversion:
         tree_path: tuple[str | int, ...] = tuple(path)
         if len(tree_path) > 3 and tree_path[3] == DEFAULT_GRAPH and (*tree_path[:3], 0) in self._document.lines:
             tree_path = (*tree_path[:3], 0, *tree_path[4:])
+        if len(path) == 5 and tree_path not in self._document.lines:  # a key of a graph that its model says for it
+            of_model = (*path[:2], path[4])
+            tree_path = of_model if of_model in self._document.lines else tree_path
         return self._document.place(tree_path)
 
     def _check_platform(self, name: str, model: ModelKeys) -> None:
@@ -141,12 +144,12 @@ class _Conversion:
             self._deployment.library_name,
             self._files,
             self._place(path),
+            lambda key: self._place((*path, key)),
         )
         stem = name if len(model.subgraphs) == 1 else f"{name}.{_safe(graph_name)}"
         peer = None
         if model.platform == "tflite":
-            names = [value.name for value in graph.inputs], [value.name for value in graph.outputs]
-            peer = LiteRtModel(source, *names)
+            peer = LiteRtModel.of(source, graph)
         work = GraphWork(around, name, graph_name, stem, source, part, keys, obfuscates=model.obfuscate, peer=peer)
         self._done.models.append(work.run(staging))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -42,13 +43,16 @@ class Files:
     folder: Path
     notes: list[str] = field(default_factory=list)
 
-    def find(self, text: str, place: str, key: str, sha256: str = "", *, is_file: bool = True) -> Path:
+    def find(
+        self, text: str, place: str, key: str, sha256: str = "", *, is_file: bool = True, is_data: bool = False
+    ) -> Path:
         """The file that a key names.
 
         Args:
             place: of the key in its file, for messages.
             sha256: what its content has to be; "" where nothing is said.
             is_file: a folder will not do.
+            is_data: numbers to compare results on, for which MACE has no checksum: they are downloaded without one.
 
         Raises:
             ConfigError: if it is not there, cannot be downloaded, or has another checksum.
@@ -58,6 +62,8 @@ class Files:
         if scheme:
             if scheme.lower() not in SCHEMES:
                 raise ConfigError(f"{place}: {key} is '{shorten(text)}'; a URL begins with http:// or https://")
+            if not sha256 and is_data:
+                return self._downloaded_data(text, place, key)
             if not sha256:
                 raise ConfigError(
                     f"{place}: {key} is a URL and has no checksum; what is downloaded is believed only by its SHA-256: "
@@ -70,6 +76,23 @@ class Files:
             raise ConfigError(f"{place}: {key} '{shorten(text)}' is {what}")
         if sha256:
             check_sha256(path, sha256, place, key)
+        return path
+
+    def _downloaded_data(self, url: str, place: str, key: str) -> Path:
+        """Data of a URL, downloaded once."""
+        path = _place_of(url, "url-" + hashlib.sha256(url.encode()).hexdigest())
+        if not path.is_file():
+            try:
+                with _replacing(path) as file:
+                    _fetch(url, file.write, place, key)
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{error}; download it where that is possible and name the file, or remove {key}: random numbers "
+                    "are taken then"
+                ) from None
+        self.notes.append(
+            f"{key} '{shorten(url)}' has no checksum and is believed as it is: SHA-256 {sha256_of(path, place, key)}"
+        )
         return path
 
     def _local(self, text: str, place: str, key: str) -> Path:
@@ -121,18 +144,10 @@ def sha256_of(path: Path, place: str, key: str) -> str:
 
 def _downloaded(url: str, sha256: str, place: str, key: str) -> Path:
     """The file of a URL in the cache; its name there is its checksum, so that it is never another one."""
-    suffix = Path(urllib.parse.urlsplit(url).path).suffix
-    suffix = suffix if suffix[1:].isalnum() and len(suffix) < 16 else ""
-    folder = cache_dir() / "downloads"
-    path = folder / f"{sha256}{suffix}"
+    path = _place_of(url, sha256)
     if path.is_file() and sha256_of(path, place, key) == sha256:
         return path
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise MaceError(f"the folder for downloads '{folder}' cannot be made: {error.strerror or error}") from None
-
-    def write(file: BinaryIO) -> None:
+    with _replacing(path) as file:
         digest = hashlib.sha256()
 
         def take(chunk: bytes) -> None:
@@ -145,15 +160,32 @@ def _downloaded(url: str, sha256: str, place: str, key: str) -> Path:
                 f"{place}: what '{shorten(url)}' gives has the checksum {digest.hexdigest()}, and the file says "
                 f"{sha256}: it is another file, or a damaged one"
             )
+    return path
 
+
+def _place_of(url: str, name: str) -> Path:
+    """A file of the cache with the suffix that the URL has."""
+    suffix = Path(urllib.parse.urlsplit(url).path).suffix
+    suffix = suffix if suffix[1:].isalnum() and len(suffix) < 16 else ""
+    return cache_dir() / "downloads" / f"{name}{suffix}"
+
+
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file of the cache, which is there when it is whole.
+
+    Raises:
+        MaceError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise MaceError(f"the folder for downloads '{path.parent}' cannot be made: {error.strerror or error}") from None
     try:
         with replacing(path) as file:
-            write(file)
-    except ConfigError:
-        raise
+            yield file
     except OSError as error:
         raise MaceError(f"'{path}' cannot be written: {error.strerror or error}") from None
-    return path
 
 
 def _fetch(url: str, take: Callable[[bytes], object], place: str, key: str) -> None:

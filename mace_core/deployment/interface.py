@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from mace_core.deployment.schema import GraphKeys
 from mace_core.deployment.values import nearest
@@ -50,6 +51,9 @@ class Port:
         own_shape, own_dtype: what the tensor itself is.
         order: the axes of the tensor itself in those of ``shape`` (an input), or the other way round (an output);
             empty where they are the same.
+        start: what an input is fed in the first run that the model itself feeds in the next ones: state, which the
+            deployment file does not name.
+        is_state: whether it is the input or the output of such a state.
     """
 
     tensor: str
@@ -59,6 +63,8 @@ class Port:
     dtype: DType
     own_dtype: DType
     order: tuple[int, ...] = ()
+    start: npt.NDArray[Any] | None = None
+    is_state: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -72,7 +78,7 @@ class Part:
 
     Attributes:
         graph: between the tensors named, with their own names, layouts and types; shapes of inputs are numbers.
-        inputs, outputs: what the converted model has instead.
+        inputs, outputs: what the converted model has instead; those that are state come last.
         notes: what should be told.
     """
 
@@ -80,6 +86,16 @@ class Part:
     inputs: list[Port]
     outputs: list[Port]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def fed(self) -> list[Port]:
+        """The inputs that are fed: all but state."""
+        return [port for port in self.inputs if not port.is_state]
+
+    @property
+    def given(self) -> list[Port]:
+        """The outputs that are no state."""
+        return [port for port in self.outputs if not port.is_state]
 
     def wrapped(self, graph: Graph) -> Graph:
         """``graph``, a variant of this part, with the ports in place of its own inputs and outputs; it is changed."""
@@ -115,6 +131,9 @@ class Part:
 def cut(model: Graph, keys: GraphKeys, platform: str, place: Place, label: str) -> Part:
     """The part of a model that a deployment file names, and what its borders are to be.
 
+    State that the model keeps from run to run is no input or output of the file: what the part needs of it goes along,
+    unless the file names it.
+
     Args:
         model: as it was imported; it is not changed.
         place: of a key of the graph in the file, for messages.
@@ -128,19 +147,28 @@ def cut(model: Graph, keys: GraphKeys, platform: str, place: Place, label: str) 
     notes: list[str] = []
     inputs = [_named(graph, by_name, name, place, "input_tensors", label) for name in keys.input_tensors]
     outputs = [_named(graph, by_name, name, place, "output_tensors", label) for name in keys.output_tensors]
+    states = _needed_states(graph, by_name, inputs, outputs)
     types = _types(graph, [*inputs, *outputs])
-    entering = _Borders("input", keys, platform, place("input_shapes"), notes)
-    ports = [entering.port(value, types, number) for number, value in enumerate(inputs)]
-    _isolate(graph, inputs, outputs, place("input_tensors"), label)
+    before = _Borders("input", keys, platform, place("input_shapes"), notes)
+    ports = [before.port(value, types, number) for number, value in enumerate(inputs)]
+    entering, leaving = [by_name[name] for name in states], [by_name[state.output] for state in states.values()]
+    ports += [state_port(value, states[value.name]) for value in entering]
+    inputs += entering
+    _isolate(graph, inputs, [*outputs, *leaving], place("input_tensors"), label)
     for value, port in zip(inputs, ports, strict=True):
         value.type = TensorType(port.own_dtype, port.own_shape)
     try:
         resolved = resolve(graph, {value: value.type for value in inputs if value.type is not None}).types
     except ModelError as error:
         raise ConfigError(f"{place('input_shapes')}: input_shapes do not fit the model: {error}") from None
-    leaving = _Borders("output", keys, platform, place("output_shapes"), notes)
+    behind = _Borders("output", keys, platform, place("output_shapes"), notes)
     known = {**types, **resolved}
-    made = [leaving.port(value, known, number) for number, value in enumerate(outputs)]
+    made = [behind.port(value, known, number) for number, value in enumerate(outputs)]
+    made += [
+        replace(port, tensor=value.name, name=value.name, start=None)
+        for port, value in zip(ports[len(ports) - len(states) :], leaving, strict=True)
+    ]
+    outputs += leaving
     for value, port in zip(outputs, made, strict=True):
         value.type = TensorType(port.own_dtype, port.own_shape)
     _settle_state(model, graph, notes, place)
@@ -162,6 +190,42 @@ def _settle_state(model: Graph, part: Graph, notes: list[str], place: Place) -> 
     part.metadata.pop(STATE_KEY, None)
     if states:
         keep_state(part, states)
+
+
+def state_port(value: Value, state: KeptState) -> Port:
+    """The input of a state.
+
+    Raises:
+        ConfigError: if its sizes are free.
+    """
+    type = value.type
+    if not isinstance(type, TensorType) or not type.is_concrete:
+        raise ConfigError(f"the state '{shorten(value.name)}' is {type}, and a deployment has sizes alone; name it")
+    shape = type.concrete_shape
+    start = np.zeros(shape, type.dtype.numpy) if state.start is None else state.start
+    return Port(value.name, value.name, shape, shape, type.dtype, type.dtype, start=start, is_state=True)
+
+
+def _needed_states(
+    graph: Graph, by_name: Mapping[str, Value], inputs: Sequence[Value], outputs: Sequence[Value]
+) -> dict[str, KeptState]:
+    """The state that a part takes along, by the names of its inputs."""
+    named = {value.name for value in (*inputs, *outputs)}
+    free = {
+        name: state
+        for name, state in kept_state(graph).items()
+        if name not in named and state.output not in named and state.output in by_name
+    }
+    found: dict[str, KeptState] = {}
+    wanted = list(outputs)
+    while free:
+        needed = {value.name for value in _needed(graph, inputs, wanted)[1]}
+        more = {name: state for name, state in free.items() if name in needed and name not in found}
+        if not more:
+            break
+        found |= more
+        wanted += [by_name[state.output] for state in more.values()]
+    return found
 
 
 def _values(graph: Graph) -> dict[str, Value]:
@@ -192,19 +256,14 @@ def _types(graph: Graph, values: Sequence[Value]) -> dict[Value, ValueType]:
 
 def _isolate(graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value], place: str, label: str) -> None:
     """Reduce a graph to what lies between some of its values."""
-    given, wanted, nodes = set(inputs), set(outputs) - set(inputs), []
-    for node in reversed(graph.nodes):
-        if any(value in wanted for value in node.outputs if value is not None):
-            nodes.append(node)
-            wanted.update(value for value in node_reads(node) if value not in given)
-    missing = [value for value in graph.inputs if value in wanted]
+    nodes, missing = _needed(graph, inputs, outputs)
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ConfigError(
             f"{place}: the outputs also need the input '{shorten(missing[0].name)}: {missing[0].type}'{more} of {label}"
             "; add it to input_tensors"
         )
-    graph.nodes = nodes[::-1]
+    graph.nodes = nodes
     kept = set(graph.nodes)
     for value in inputs:
         if value.producer is not None and value.producer not in kept:
@@ -215,6 +274,16 @@ def _isolate(graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value], pl
         graph.initializers.pop(value.name, None)
     graph.inputs, graph.outputs, graph.defaults = list(inputs), list(outputs), {}
     Editor(graph).sweep()
+
+
+def _needed(graph: Graph, inputs: Sequence[Value], outputs: Sequence[Value]) -> tuple[list[Node], list[Value]]:
+    """The nodes between some values, in order, and the inputs of the graph that they want besides."""
+    given, wanted, nodes = set(inputs), set(outputs) - set(inputs), []
+    for node in reversed(graph.nodes):
+        if any(value in wanted for value in node.outputs if value is not None):
+            nodes.append(node)
+            wanted.update(value for value in node_reads(node) if value not in given)
+    return nodes[::-1], [value for value in graph.inputs if value in wanted]
 
 
 def _detach(graph: Graph, value: Value) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from mace_core.deployment.interface import TO_CHANNELS_FIRST, TO_CHANNELS_LAST, Port
 from mace_core.deployment.samples import Feeds, own_feeds, row_major
 from mace_core.errors import describe_error
+from mace_core.graph import Graph
+from mace_core.graph.kept import kept_state
 
 _log = logging.getLogger("mace.deployment")
 
@@ -22,12 +24,22 @@ class LiteRtModel:
 
     Attributes:
         path: its file.
-        inputs, outputs: names of its tensors as they were imported, in the file's order.
+        inputs, outputs: names of its tensors as they were imported, in the file's order, without its state.
     """
 
     path: Path
     inputs: Sequence[str]
     outputs: Sequence[str]
+
+    @classmethod
+    def of(cls, path: Path, graph: Graph) -> LiteRtModel:
+        """A file, as it was imported."""
+        states = kept_state(graph)
+        ours = {*states, *(state.output for state in states.values())}
+        inputs, outputs = (
+            [value.name for value in values if value.name not in ours] for values in (graph.inputs, graph.outputs)
+        )
+        return cls(path, inputs, outputs)
 
     def run(self, samples: Sequence[Feeds], inputs: Sequence[Port], outputs: Sequence[Port]) -> list[Feeds] | None:
         """What the interpreter gives for samples of a converted model, as that gives it.
@@ -38,10 +50,14 @@ class LiteRtModel:
         """
         if importlib.util.find_spec("ai_edge_litert") is None:
             return None
-        if {p.tensor for p in inputs} != set(self.inputs) or not {p.tensor for p in outputs} <= set(self.outputs):
+        fed, given = [p for p in inputs if not p.is_state], [p for p in outputs if not p.is_state]
+        if {p.tensor for p in fed} != set(self.inputs) or not {p.tensor for p in given} <= set(self.outputs):
             return None
         try:
-            return self._run(samples, inputs, outputs)
+            if len(fed) == len(inputs):
+                return self._run(samples, fed, given)
+            # an interpreter remembers: each sample is the first run of one of its own
+            return [self._run([sample], fed, given)[0] for sample in samples]
         except (RuntimeError, ValueError) as error:  # what it raises for operators and shapes that it does not take
             _log.info("LiteRT does not run '%s': %s", self.path, describe_error(error))
             return None

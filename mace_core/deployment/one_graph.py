@@ -10,7 +10,7 @@ from typing import Any
 
 from mace_core.compilation import compile_model
 from mace_core.deployment.files import Files
-from mace_core.deployment.interface import Part
+from mace_core.deployment.interface import Part, Place
 from mace_core.deployment.judge import Judgement, expected_outputs, judge
 from mace_core.deployment.litert import LiteRtModel
 from mace_core.deployment.obfuscation import obfuscate
@@ -55,6 +55,7 @@ class Surroundings:
         library: its name.
         files: where those that the file names are.
         place: of the graph in the file, for messages.
+        at: the place of one of its keys.
     """
 
     request: Request
@@ -63,6 +64,7 @@ class Surroundings:
     library: str
     files: Files
     place: str
+    at: Place
 
 
 class GraphWork:
@@ -111,7 +113,9 @@ class GraphWork:
         """
         done, runtime = self.done, self._keys.runtime or "cpu"
         done.notes += self._part.notes
-        samples = samples_of(self._keys, self._part.inputs, self._around.files, self._around.place)
+        samples = samples_of(
+            self._keys, self._part.inputs, self._around.files, self._around.at("validation_inputs_data")
+        )
         done.notes += samples.notes
         self._ranges = self._given_ranges()
         reference = self._part.wrapped(copy_graph(self._part.graph)[0])
@@ -178,12 +182,19 @@ class GraphWork:
         text = self._keys.quantize_range_file
         if not text:
             return None
-        return spelled(read_ranges(self._around.files.find(text, self._around.place, "quantize_range_file")))
+        return spelled(
+            read_ranges(self._around.files.find(text, self._around.at("quantize_range_file"), "quantize_range_file"))
+        )
 
     def _calibration(self, samples: Samples, *, has_ranges: bool) -> list[Feeds]:
         """The samples that ranges are found on, as the tensors of the model itself have them."""
         if self._request.calibration:
             return list(own_feeds(self._given_samples(), self._part.inputs))
+        if len(self._part.fed) < len(self._part.inputs):
+            self.done.warnings.append(
+                "each sample is the first run of a stream: ranges are those of state as it begins, and later runs may "
+                "leave them"
+            )
         if samples.is_random and not has_ranges:
             samples = random_samples(self._keys, self._part.inputs, CALIBRATION_SAMPLES, self._around.place, seed=1)
             self.done.warnings.append(
@@ -287,21 +298,20 @@ class GraphWork:
         Raises:
             ConfigError: if there is not a file for each output of each sample, or one cannot be read.
         """
-        ports, names = self._part.outputs, self._keys.validation_outputs_data
+        place = self._around.at("validation_outputs_data")
+        ports, names = self._part.given, self._keys.validation_outputs_data
         if not self._keys.validation_inputs_data:
-            raise ConfigError(
-                f"{self._around.place}: validation_outputs_data is given, and validation_inputs_data is not"
-            )
+            raise ConfigError(f"{place}: validation_outputs_data is given, and validation_inputs_data is not")
         if len(names) != count * len(ports):
             raise ConfigError(
-                f"{self._around.place}: validation_outputs_data names {len(names)} files, and {count} samples have "
+                f"{place}: validation_outputs_data names {len(names)} files, and {count} samples have "
                 f"{count * len(ports)} outputs"
             )
-        paths = [self._around.files.find(name, self._around.place, "validation_outputs_data") for name in names]
+        paths = [self._around.files.find(name, place, "validation_outputs_data", is_data=True) for name in names]
         found: list[Mapping[str, Any]] = []
         for first in range(0, len(paths), len(ports)):
             group = zip(ports, paths[first : first + len(ports)], strict=True)
-            found.append({port.name: read_output(path, port, self._around.place) for port, path in group})
+            found.append({port.name: read_output(path, port, place) for port, path in group})
         return found
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from mace_core.compilation import settled_shapes
 from mace_core.deployment.convert import checked_abis, write_report
 from mace_core.deployment.files import Files
@@ -21,6 +23,7 @@ from mace_core.deployment.values import KEYWORDS, SAFE_NAME
 from mace_core.errors import MaceError, ModelError, UsageError
 from mace_core.frontend.load import load_model
 from mace_core.graph import Graph, Value
+from mace_core.graph.kept import KeptState, kept_state
 from mace_core.host.file_forms import PACKAGE_SUFFIX
 from mace_core.operators import resolve
 from mace_core.tensor import TensorType
@@ -43,17 +46,17 @@ def convert_model(path: Path, request: Request) -> Conversion:
     name = _name_of(path)
     part = _whole(graph, f"'{path}'")
     keys = GraphKeys.model_construct(  # what a file says is checked; this is so already
-        input_tensors=tuple(port.name for port in part.inputs),
-        input_shapes=tuple(port.shape for port in part.inputs),
-        output_tensors=tuple(port.name for port in part.outputs),
-        output_shapes=tuple(port.shape for port in part.outputs),
+        input_tensors=tuple(port.name for port in part.fed),
+        input_shapes=tuple(port.shape for port in part.fed),
+        output_tensors=tuple(port.name for port in part.given),
+        output_shapes=tuple(port.shape for port in part.given),
         data_type="fp32_fp32",
     )
     abis = checked_abis(request.target_abis)
-    around = Surroundings(request, abis, request.target_socs, name, Files(Path()), _PLACE)
+    around = Surroundings(request, abis, request.target_socs, name, Files(Path()), _PLACE, lambda key: _PLACE)
     peer = None
     if path.suffix.lower() == ".tflite":
-        peer = LiteRtModel(path, [value.name for value in graph.inputs], [value.name for value in graph.outputs])
+        peer = LiteRtModel.of(path, graph)
     work = GraphWork(around, name, DEFAULT_GRAPH, name, path, part, keys, peer=peer)
     if request.output.suffix.lower() == PACKAGE_SUFFIX:
         return _as_file(work, request.output, name, abis)
@@ -118,7 +121,9 @@ def _whole(graph: Graph, label: str) -> Part:
         if value.type is not None and not isinstance(value.type, TensorType):
             raise UsageError(f"{label}: '{value.name}' is {value.type}, and what is converted has tensors alone")
     settled = settled_shapes(graph, {}, label)
-    inputs = [_port(value, settled.shapes[value.name]) for value in graph.inputs]
+    states = {name: state for name, state in kept_state(graph).items() if name in settled.shapes}
+    after = {state.output for state in states.values()}
+    inputs = [_port(value, settled.shapes[value.name], states.get(value.name)) for value in graph.inputs]
     types = {value: TensorType(port.dtype, port.shape) for value, port in zip(graph.inputs, inputs, strict=True)}
     try:
         resolved = resolve(graph, types).types
@@ -130,11 +135,15 @@ def _whole(graph: Graph, label: str) -> Part:
         if not isinstance(found, TensorType):
             raise UsageError(f"{label}: the type of the output '{value.name}' is not known")
         shape = found.concrete_shape if found.is_concrete else ()
-        outputs.append(Port(value.name, value.name, shape, shape, found.dtype, found.dtype))
+        is_state = value.name in after
+        outputs.append(Port(value.name, value.name, shape, shape, found.dtype, found.dtype, is_state=is_state))
     notes = [f"sizes assumed for free dimensions, to compare results: {settled.note}"] if settled.note else []
     return Part(graph, inputs, outputs, notes)
 
 
-def _port(value: Value, shape: tuple[int, ...]) -> Port:
+def _port(value: Value, shape: tuple[int, ...], state: KeptState | None) -> Port:
     assert isinstance(value.type, TensorType)
-    return Port(value.name, value.name, shape, shape, value.type.dtype, value.type.dtype)
+    dtype, start = value.type.dtype, None
+    if state is not None:
+        start = np.zeros(shape, dtype.numpy) if state.start is None else state.start
+    return Port(value.name, value.name, shape, shape, dtype, dtype, start=start, is_state=state is not None)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_core.deployment.judge import Judgement
+from mace_core.deployment.read import DEFAULT_GRAPH
 from mace_core.version import VERSION
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ class Converted:
     samples: int = 0
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The name of the model, and of its graph where it is one of several."""
+        return self.model if self.graph == DEFAULT_GRAPH else f"{self.model}.{self.graph}"
 
     @property
     def is_good(self) -> bool:

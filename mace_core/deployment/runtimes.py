@@ -69,8 +69,19 @@ def choose(runtime: str, socs: Sequence[str], abis: Sequence[str], *, quantized:
         socs: ``target_socs``, systems on chip to compile for.
         quantized: the threshold of quantized models holds.
     """
-    if runtime in _HEXAGON:
-        return _hexagon(runtime, socs, quantized=quantized)
+    chosen = (
+        _hexagon(runtime, socs, quantized=quantized) if runtime in _HEXAGON else _of_provider(runtime, abis, quantized)
+    )
+    if chosen.checked or _absence(CPU):
+        return chosen
+    instead = Checked((CPU,), QUANTIZE if quantized else CPU)
+    note = (
+        f"results are checked on the CPU instead, which shows that the conversion is right, but nothing of '{runtime}'"
+    )
+    return Chosen((instead,), chosen.compiled, (*chosen.notes, note))
+
+
+def _of_provider(runtime: str, abis: Sequence[str], quantized: bool) -> Chosen:
     checked, compiled, notes = [], [], []
     for provider in _PROVIDERS[runtime]:
         device, reason = _device_of(provider)

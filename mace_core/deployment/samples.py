@@ -61,11 +61,12 @@ def samples_of(keys: GraphKeys, ports: Sequence[Port], files: Files, place: str)
     Raises:
         ConfigError: for files that are not there, or do not fit.
     """
-    names = keys.validation_inputs_data
+    names, states = keys.validation_inputs_data, _starts(ports)
     if not names:
         return random_samples(keys, ports, RANDOM_SAMPLES, place)
+    ports = [port for port in ports if not port.is_state]
     found = Samples([], "validation_inputs_data")
-    paths = [files.find(name, place, "validation_inputs_data", is_file=len(ports) > 1) for name in names]
+    paths = [files.find(name, place, "validation_inputs_data", is_file=len(ports) > 1, is_data=True) for name in names]
     if len(ports) == 1:
         paths = [inner for path in paths for inner in (_inside(path) if path.is_dir() else [path])]
     if len(paths) % len(ports):
@@ -80,6 +81,7 @@ def samples_of(keys: GraphKeys, ports: Sequence[Port], files: Files, place: str)
                 port.name: read_array(path, port, limits, place, found.notes)
                 for port, path, limits in zip(ports, group, keys.ranges, strict=True)
             }
+            | states
         )
     if not found.feeds:
         raise ConfigError(f"{place}: validation_inputs_data has no file that is an array or a picture")
@@ -92,17 +94,23 @@ def random_samples(keys: GraphKeys, ports: Sequence[Port], count: int, place: st
     Raises:
         OutOfMemoryError: if the shapes are too large.
     """
-    generator = np.random.default_rng(seed)
+    generator, fed = np.random.default_rng(seed), [port for port in ports if not port.is_state]
     with memory_needed(f"{place}: {count} samples of {', '.join(format_shape(port.shape) for port in ports)}"):
         feeds = [
             {
                 port.name: _random(port, limits, generator, has_range=bool(keys.input_ranges))
-                for port, limits in zip(ports, keys.ranges, strict=True)
+                for port, limits in zip(fed, keys.ranges, strict=True)
             }
+            | _starts(ports)
             for _ in range(count)
         ]
     ranges = "; ".join(f"{low:g} to {high:g}" for low, high in dict.fromkeys(keys.ranges))
     return Samples(feeds, f"random numbers from {ranges}" if ports else "no inputs", is_random=True)
+
+
+def _starts(ports: Sequence[Port]) -> Feeds:
+    """What state is fed: each sample is the first run of a stream."""
+    return {port.name: port.start for port in ports if port.start is not None}
 
 
 def _random(port: Port, limits: tuple[float, float], generator: np.random.Generator, *, has_range: bool) -> Array:

@@ -23,7 +23,9 @@ MAJOR, MINOR = 1, 1
 _AFFINITY_SYSCALL = {"x86_64": 204, "aarch64": 123, "riscv64": 123, "arm": 242}
 
 MODEL_TYPE = (
-    "{ i32, i32, ptr, ptr, ptr, i32, i32, ptr, ptr, i32, i32, SIZE, SIZE, ptr" + ", ptr" * 10 + ", SIZE, ptr, ptr }"
+    "{ i32, i32, ptr, ptr, ptr, i32, i32, ptr, ptr, i32, i32, SIZE, SIZE, ptr"
+    + ", ptr" * 10
+    + ", SIZE, ptr, ptr, i32, i32, ptr }"
 )
 """``struct mace_model``."""
 

@@ -18,6 +18,17 @@ class TensorFacts(NamedTuple):
     largest: Sequence[int]
 
 
+class StateFacts(NamedTuple):
+    """Numbers of an input, and of the output that feeds it in the next run, as ``mace_state`` tells them.
+
+    ``start`` is repeated until it fills the input; empty for zeros.
+    """
+
+    input: int
+    output: int
+    start: bytes
+
+
 class ModelFacts(NamedTuple):
     """What the structure of a model says.
 
@@ -28,6 +39,7 @@ class ModelFacts(NamedTuple):
         most_threads: see the header.
         instance_bytes, workspace_bytes: see the header.
         tables, weights: symbols of data; "" for weights that are in a file.
+        states: what it keeps from run to run.
         weight_bytes, weight_key: of that file: its size, and what it is known by.
         kernels: symbols of kernels, by their numbers in the tables.
         messages: formats for ``snprintf`` with one number of 64 bits.
@@ -50,6 +62,7 @@ class ModelFacts(NamedTuple):
     steps: Sequence[tuple[str, str]]
     weight_bytes: int = 0
     weight_key: bytes = b""
+    states: Sequence[StateFacts] = ()
 
 
 class _Texts:
@@ -99,6 +112,17 @@ def model_ir(facts: ModelFacts, target: Target) -> str:
             )
         return array(name, "{ ptr, i32, i32, ptr, ptr }", rows)
 
+    def states() -> str:
+        rows = []
+        for number, state in enumerate(facts.states):
+            start = "ptr null"
+            if state.start:
+                start = array(f"state.{number}", "i8", [f"i8 {byte}" for byte in state.start])
+            rows.append(
+                f"{{ i32, i32, ptr, i64 }} {{ i32 {state.input}, i32 {state.output}, {start}, i64 {len(state.start)} }}"
+            )
+        return array("states", "{ i32, i32, ptr, i64 }", rows) if rows else "ptr null"
+
     inputs, outputs = tensors("inputs", facts.inputs), tensors("outputs", facts.outputs)
     kernels = array("kernels", "ptr", [f"ptr @{kernel}" for kernel in facts.kernels])
     messages = array("messages", "ptr", [texts(message) for message in facts.messages])
@@ -117,7 +141,8 @@ def model_ir(facts: ModelFacts, target: Target) -> str:
         f"{texts(facts.name)}, {texts(facts.target)}, {texts(facts.made_by)}, i32 {len(facts.inputs)}, "
         f"i32 {len(facts.outputs)}, {inputs}, {outputs}, i32 {facts.most_threads}, i32 0, "
         f"{size} {facts.instance_bytes}, {size} {facts.workspace_bytes}, ptr @{own}.own, {functions}, "
-        f"{size} {facts.weight_bytes}, {key}, ptr @mace_library_{CREATE_WITH} }}"
+        f"{size} {facts.weight_bytes}, {key}, ptr @mace_library_{CREATE_WITH}, i32 {len(facts.states)}, i32 0, "
+        f"{states()} }}"
     )
     parts.append(f"define ptr @{own}_model() {{\n  ret ptr @{own}.model\n}}")
     return "\n".join([*parts, texts.ir])

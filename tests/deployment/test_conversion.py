@@ -296,6 +296,36 @@ def test_several_models_and_graphs_become_packages(small: dict[str, Any], conver
     np.testing.assert_allclose(run_package(found, {"b": b}, 2)["y"], whole, atol=1e-6)
 
 
+@pytest.mark.parametrize("hides", [0, 1])
+def test_state_is_kept_without_being_named(hides: int, folder: Path, convert: Convert) -> None:
+    """``sum/next = sum + x``: the file names x and what is given."""
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2]) for n in ("x", "sum", "y", "sum/next")]
+    nodes = [helper.make_node("Add", ["sum", "x"], ["sum/next"]), helper.make_node("Neg", ["sum/next"], ["y"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "sums", ends[:2], ends[2:]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    helper.set_model_props(model, {"mace.state": '{"sum": {"output": "sum/next", "fill": 5}}'})
+    onnx.save(model, folder / "sums.onnx")
+    keys = {"input_tensors": "x", "input_shapes": "1,2", "output_tensors": "y", "output_shapes": "1,2"}
+    sums = {"platform": "onnx", "model_file_path": "sums.onnx", "runtime": "cpu", "subgraphs": [keys]}
+    content = {"library_name": "sums", "target_abis": "host", "models": {"sums": {**sums, "obfuscate": hides}}}
+    (converted,) = convert(content)["models"]
+    assert [each["output"] for each in converted["validation"]["outputs"]] == ["y", "sum/next"]
+    package = folder / "build" / "sums" / converted["package"]
+    with Session(package) as session:
+        assert ([i.name for i in session.inputs], [o.name for o in session.outputs]) == (["x"], ["y"])
+        x = np.array([[1, 2]], np.float32)
+        assert [session.run({"x": x})["y"].tolist() for _ in range(2)] == [[[-6, -7]], [[-7, -9]]]
+    assert main(["validate", str(package)]) == 0
+    keys |= {"input_tensors": ["x", "sum"], "input_shapes": ["1,2", "1,2"]}
+    assert convert(content)["ok"]  # an input by itself is one like any other
+    with Session(package) as session:
+        assert not session.state
+        assert session.run({"x": x, "sum": x})["y"].tolist() == [[-2, -4]]
+
+
 def test_obfuscated_models_have_no_names_inside(small: dict[str, Any], convert: Convert, folder: Path) -> None:
     model_of(small)["obfuscate"] = 1
     found = convert(small)

@@ -88,8 +88,10 @@ def test_a_dsp_is_compiled_for_and_emulated(small: dict[str, Any], convert: Conv
 def test_a_device_that_is_not_here_is_told(small: dict[str, Any], convert: Convert) -> None:
     model_of(small)["runtime"] = "apu"
     (model,) = convert(small)["models"]
-    assert model["validation"]["outputs"] == []
+    (judged,) = model["validation"]["outputs"]
+    assert (judged["device"], judged["threshold"], judged["ok"]) == ("cpu", 0.999, True)
     assert any(note.startswith("results are not checked on apu: ") for note in model["notes"])
+    assert any(note.startswith("results are checked on the CPU instead") for note in model["notes"])
 
 
 def test_mace_run_takes_the_runtime_and_the_options_of_the_package(

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -124,9 +125,28 @@ def test_a_download_needs_a_checksum(small: dict[str, Any], server: Any, convert
     assert server.asked == []
 
 
-def test_data_may_not_be_a_url_without_a_checksum(small: dict[str, Any], convert: Convert) -> None:
-    graph_of(small)["validation_inputs_data"] = ["http://127.0.0.1:1/dog.npy"]
-    assert "download the file and name it" in convert(small, code=2)["error"]["message"]
+def test_data_of_a_url_are_downloaded_once_and_told(
+    small: dict[str, Any], server: Any, convert: Convert, folder: Path
+) -> None:
+    """Files of MACE name them so, and have no key for their checksum."""
+    np.save(folder / "dog.npy", np.ones((1, 8, 8, 3), np.float32))
+    graph_of(small)["validation_inputs_data"] = [url(server, "dog.npy")]
+    found = convert(small)
+    assert found["models"][0]["validation"]["inputs"] == "validation_inputs_data"
+    digest = hashlib.sha256((folder / "dog.npy").read_bytes()).hexdigest()
+    assert any(f"has no checksum and is believed as it is: SHA-256 {digest}" in note for note in found["notes"])
+    assert convert(small)["ok"] is True
+    assert server.asked == ["/dog.npy"]
+
+
+def test_data_that_cannot_be_downloaded_are_an_error_with_a_way_out(
+    small: dict[str, Any], server: Any, convert: Convert, folder: Path
+) -> None:
+    graph_of(small)["validation_inputs_data"] = [url(server, "none.npy")]
+    message = convert(small, code=2)["error"]["message"]
+    assert message.startswith("some.yml, line 20: validation_inputs_data cannot be downloaded: ")
+    assert "name the file, or remove validation_inputs_data" in message
+    assert not list((folder / "cache" / "downloads").iterdir())
 
 
 def test_paths_begin_at_the_file_and_then_at_the_folder_of_the_command(

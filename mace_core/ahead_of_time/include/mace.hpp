@@ -173,6 +173,7 @@ class Instance {
   // threads: how many take part in a run, this one included; 0 takes as many as there are processors.
   explicit Instance(const mace_model *model, std::int32_t threads = 1, Buffers buffers = Buffers::own) {
     if (allocate(model, buffers)) check(mace_create(model, threads, &instance_));
+    reset();
   }
 
   // In memory of the program, which stays until the end: at least mace_instance_bytes, and mace_workspace_bytes more
@@ -180,11 +181,13 @@ class Instance {
   Instance(const mace_model *model, void *memory, std::size_t bytes, std::int32_t threads = 1,
            Buffers buffers = Buffers::own) {
     if (allocate(model, buffers)) check(mace_create_in(model, memory, bytes, threads, &instance_));
+    reset();
   }
 
   // With the weights of the library's file, which stay until the end.
   Instance(const mace_model *model, const Weights &weights, std::int32_t threads = 1, Buffers buffers = Buffers::own) {
     if (allocate(model, buffers)) check(mace_create_with(model, weights.data(), weights.size(), threads, &instance_));
+    reset();
   }
 
   Instance(Instance &&other) noexcept { swap(other); }
@@ -205,6 +208,8 @@ class Instance {
     std::swap(shapes_, other.shapes_);
     std::swap(sizes_, other.sizes_);
     std::swap(is_checked_, other.is_checked_);
+    std::swap(keeps_state_, other.keeps_state_);
+    std::swap(has_left_state_, other.has_left_state_);
     std::swap(status_, other.status_);
     std::swap(message_, other.message_);
   }
@@ -224,7 +229,10 @@ class Instance {
   template <class T>
   Span<T> input(const char *name) { return input<T>(find_input(name)); }
   template <class T>
-  Span<T> input(std::int32_t index) { return elements<T>(false, index); }
+  Span<T> input(std::int32_t index) {
+    hand_over();
+    return elements<T>(false, index);
+  }
 
   // The elements of an output, as the latest run left them.
   template <class T>
@@ -296,11 +304,21 @@ class Instance {
 
   // --- runs ---
 
-  // Compute the outputs.
-  mace_status run() { return is_complete() ? check(mace_run(instance_, inputs_, outputs_)) : status_; }
+  // Compute the outputs.  What the model keeps from run to run (mace_state) is fed what the run before has left, unless
+  // the program binds some of it; a run that fails leaves the state as it was.
+  mace_status run() {
+    hand_over();
+    return is_complete() ? ran(mace_run(instance_, inputs_, outputs_)) : status_;
+  }
   // The same in a workspace of the program, of at least needed_workspace bytes.
   mace_status run_in(void *workspace, std::size_t bytes) {
-    return is_complete() ? check(mace_run_in(instance_, inputs_, outputs_, workspace, bytes)) : status_;
+    hand_over();
+    return is_complete() ? ran(mace_run_in(instance_, inputs_, outputs_, workspace, bytes)) : status_;
+  }
+  // Begin a stream anew.
+  void reset() noexcept {
+    has_left_state_ = false;
+    if (instance_ && keeps_state_) mace_start_states(instance_, inputs_);
   }
   std::size_t needed_workspace() const noexcept { return instance_ ? mace_needed_workspace(instance_) : 0; }
 
@@ -356,6 +374,7 @@ class Instance {
     outputs_ = table<void *>(next, all - in);
     shapes_ = table<const std::int64_t *>(next, in);
     sizes_ = table<std::size_t>(next, all);
+    keeps_state_ = buffers == Buffers::own && mace_state_count(model) > 0;
     if (buffers == Buffers::own)
       for (std::size_t i = 0; i < all; ++i) {
         if (i < in)
@@ -388,6 +407,25 @@ class Instance {
     const std::int32_t found = is_output ? mace_find_output(model_, name) : mace_find_input(model_, name);
     if (found < 0) missing_ = name;
     return found;
+  }
+
+  // Let inputs that are state be what the last run has left.
+  void hand_over() noexcept {
+    if (!std::exchange(has_left_state_, false)) return;
+    mace_keep_states(instance_, inputs_, outputs_);
+    for (std::int32_t i = 0; i < mace_state_count(model_); ++i) {
+      const mace_state &state = model_->states[i];
+      std::swap(sizes_[state.input], sizes_[model_->input_count + state.output]);
+    }
+  }
+  mace_status ran(mace_status status) {
+    has_left_state_ = keeps_state_ && status == MACE_OK;
+    return check(status);
+  }
+  bool is_of_state(bool is_output, std::int32_t index) const noexcept {
+    for (std::int32_t i = 0; i < mace_state_count(model_); ++i)
+      if (index == (is_output ? model_->states[i].output : model_->states[i].input)) return true;
+    return false;
   }
 
   bool is_made() {
@@ -464,6 +502,10 @@ class Instance {
     if (!is_typed(is_output, index, type)) return status_;
     if (memory == nullptr) bytes = 0;
     if (!is_enough(is_output, index, bytes)) return status_;
+    if (is_of_state(is_output, index)) {
+      hand_over();
+      keeps_state_ = false;
+    }
     if (is_output)
       outputs_[index] = memory;
     else
@@ -513,6 +555,8 @@ class Instance {
   const std::int64_t **shapes_ = nullptr;  // of a call of mace_set_shapes
   std::size_t *sizes_ = nullptr;           // bytes of the inputs' memory, then of the outputs'
   bool is_checked_ = false;                // the memory is enough for the present shapes
+  bool keeps_state_ = false;               // its memory is one's own
+  bool has_left_state_ = false;            // a run wrote it, and the next one has not taken it yet
   const char *missing_ = nullptr;
   mace_status status_ = MACE_OK;
   char message_[kLongest] = "";

@@ -79,6 +79,13 @@ typedef struct mace_step {
   const char *nodes; /* names of the nodes of the model, separated by commas */
 } mace_step;
 
+/* State that a model keeps from run to run: an input, and the output that it is fed in the next run. */
+typedef struct mace_state {
+  int32_t input, output; /* their numbers */
+  const void *start;     /* what the input is fed in the first run, repeated until it is full; NULL for zeros */
+  int64_t start_bytes;
+} mace_state;
+
 typedef struct mace_model mace_model;
 typedef struct mace_instance mace_instance;
 
@@ -112,6 +119,8 @@ struct mace_model {
   const unsigned char *weight_key; /* MACE_WEIGHT_KEY_BYTES that the file begins with, behind its first words */
   mace_status (*create_with)(const mace_model *, const void *weights, void *memory, size_t bytes, int32_t threads,
                              mace_instance **);
+  int32_t state_count, reserved_too;
+  const mace_state *states;
 };
 
 /* The beginning of an instance; the rest is its own. */
@@ -306,6 +315,39 @@ static inline mace_status mace_run_in(mace_instance *instance, const void *const
                                       void *workspace, size_t bytes) {
   if (instance == NULL || workspace == NULL) return MACE_ERROR_ARGUMENT;
   return instance->model->run(instance, inputs, outputs, workspace, bytes);
+}
+
+/* --- state --- */
+
+/* How many inputs are state: 0 for a model that remembers nothing. */
+static inline int32_t mace_state_count(const mace_model *model) { return model->minor < 1 ? 0 : model->state_count; }
+
+/* Fill the inputs that are state with what the first run of a stream is fed; the other inputs are not looked at.
+ *
+ * inputs: as of mace_run; the memory of state can be written to. */
+static inline void mace_start_states(const mace_instance *instance, const void *const *inputs) {
+  int32_t i;
+  for (i = 0; i < mace_state_count(instance->model); ++i) {
+    const mace_state *state = &instance->model->states[i];
+    const size_t bytes = mace_input_bytes(instance, state->input);
+    char *memory = (char *)(uintptr_t)inputs[state->input];
+    size_t at;
+    if (state->start == NULL) memset(memory, 0, bytes);
+    for (at = 0; state->start != NULL && at + (size_t)state->start_bytes <= bytes; at += (size_t)state->start_bytes)
+      memcpy(memory + at, state->start, (size_t)state->start_bytes);
+  }
+}
+
+/* Behind a run: let the next one go on from it.  The addresses of the two memories of each state change places, so that
+ * nothing is copied; behind a run that failed, do not call it, and the state is what it was. */
+static inline void mace_keep_states(const mace_instance *instance, const void **inputs, void **outputs) {
+  int32_t i;
+  for (i = 0; i < mace_state_count(instance->model); ++i) {
+    const mace_state *state = &instance->model->states[i];
+    void *before = (void *)(uintptr_t)inputs[state->input];
+    inputs[state->input] = outputs[state->output];
+    outputs[state->output] = before;
+  }
 }
 
 /* What the shapes of the next run need; at most mace_workspace_bytes. */
