@@ -132,3 +132,20 @@ def test_further_operators_of_stablehlo_mean_what_numpy_computes() -> None:
     assert np.array_equal(found["cut"], x[:, 1::2])
     assert np.array_equal(found["turned"], x.T)
     assert not found["zero"].any()
+
+
+@pytest.mark.parametrize("padding", [0, 1], ids=["same", "valid"])
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (2, 3), (4, 1)])
+def test_transposed_convolution_whose_result_has_any_size(padding: int, kernel: int, stride: int) -> None:
+    model = LiteModel()
+    g = model.graph()
+    shape = g.input("shape", (4,), "int32")
+    x = g.input("x", (1, 5, 5, 3), signature=(-1, -1, -1, 3))
+    filters = g.constant("filters", floats(4, kernel, kernel, 3))
+    y = g.output("y", (1, 1, 1, 4), signature=(-1, -1, -1, 4))
+    options = {"padding": padding, "strideH": stride, "strideW": stride}
+    g.op("TRANSPOSE_CONV", [shape, filters, x], [y], "TransposeConvOptions", **options)
+    for rows, columns, less in ((5, 4, 0), (7, 3, stride - 1)):  # sizes that a stride passes over, too
+        full = [size * stride + (kernel - 1 if padding else 0) - less for size in (rows, columns)]
+        feeds = {"shape": np.int32([2, *full, 4]), "x": floats(2, rows, columns, 3)}
+        assert_agree(model.bytes(), feeds)

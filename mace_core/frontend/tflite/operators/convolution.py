@@ -144,10 +144,31 @@ def _transposed(op: Operation, axes: tuple[str, ...], order: tuple[int, ...]) ->
     if axes[0] == "D" and any(op.option(f"Dilation{axis}Factor") != 1 for axis in axes):
         raise op.unsupported("has dilations")
     results = op.result_shape()[1:-1] if wanted is None else tuple(int(size) for size in wanted.reshape(-1)[1:-1])
-    attributes = transposed_attributes(op, sizes, kernel, strides, results, is_same=op.option("Padding") == SAME)
+    is_same, free = op.option("Padding") == SAME, None in (*sizes, *results) and None not in kernel
+    if free:
+        attributes: dict[str, Any] = {"strides": strides, "output_padding": [stride - 1 for stride in strides]}
+    else:
+        attributes = transposed_attributes(op, sizes, kernel, strides, results, is_same=is_same)
     x = op.to_channels_first(op.real(2), rank)
     y = op.emit("ConvTranspose", [x, op.weights(1, order), *bias(op, 3)], attributes)
+    if free:
+        y = _cut(op, y, kernel, strides, is_same=is_same)
     op.finish(op.activated(op.to_channels_last(y, rank), op.option("FusedActivationFunction")))
+
+
+def _cut(op: Operation, y: Value, kernel: Sequence[int | None], strides: Sequence[int], *, is_same: bool) -> Value:
+    """The part of all that a transposed convolution gives, (N, C, ...), that is its result, of any size."""
+    rank = len(strides)
+    results = op.emit("Slice", [op.sizes(0), *(op.number([at]) for at in (1, rank + 1, 0))])
+    begins = op.number([0] * rank)
+    if is_same:  # what the convolution that leads back pads the result with, before it
+        steps, windows = op.number(strides), op.number(np.asarray(kernel, np.int64))
+        counts = op.emit("Div", [op.emit("Add", [results, op.number([stride - 1 for stride in strides])]), steps])
+        reached = op.emit("Mul", [op.emit("Sub", [counts, op.number(1)]), steps])
+        missing = op.emit("Sub", [op.emit("Add", [reached, windows]), results])
+        begins = op.emit("Div", [op.emit("Max", [missing, op.number([0])]), op.number(2)])
+    axes = op.number(list(range(2, rank + 2)))
+    return op.emit("Slice", [y, begins, op.emit("Add", [begins, results]), axes])
 
 
 def transposed_attributes(

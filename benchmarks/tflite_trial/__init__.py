@@ -1,0 +1,1 @@
+"""Models that TensorFlow's converter makes, in MACE and in LiteRT: see ``__main__``."""
