@@ -28,9 +28,10 @@ from benchmarks.aarch64.layers import LAYERS, Layer
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
 FEW, MANY = 1, 3
-_ATTRIBUTES = "+dotprod,+i8mm,+bf16,+fullfp16,+lse,+rdm"
+_ATTRIBUTES = "+dotprod,+i8mm,+bf16,+fullfp16,+fp16fml,+lse,+rdm"
 _MACS = {
-    "fmla": {"4s": 4, "8h": 8}, "fmul": {}, "sdot": {"4s": 16}, "udot": {"4s": 16}, "usdot": {"4s": 16},
+    "fmla": {"4s": 4, "8h": 8}, "fmlal": {"4s": 4}, "fmlal2": {"4s": 4}, "fmul": {},
+    "sdot": {"4s": 16}, "udot": {"4s": 16}, "usdot": {"4s": 16},
     "smmla": {"4s": 32}, "ummla": {"4s": 32}, "usmmla": {"4s": 32}, "bfmmla": {"4s": 16}, "bfdot": {"4s": 8},
     "smlal": {"4s": 4, "8h": 8}, "smlal2": {"4s": 4, "8h": 8}, "smull": {"8h": 8}, "smull2": {"8h": 8},
     "umlal": {"4s": 4, "8h": 8}, "umlal2": {"4s": 4, "8h": 8}, "mla": {"4s": 4, "8h": 8},
@@ -60,7 +61,9 @@ class Count:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.aarch64", description=__doc__.split("\n")[0])
-    parser.add_argument("--root", type=Path, required=True, help="folder with a Python for aarch64 and the engines")
+    parser.add_argument(
+        "--root", type=Path, required=True, help="the folder of mace_testing.arm64, with the engines in opt/peers"
+    )
     parser.add_argument("--cpu", default="neoverse-n1", help="qemu's and LLVM's name of a processor")
     parser.add_argument("--mca-cpu", default="", help="LLVM's name where it is another")
     parser.add_argument("--layer", action="append", choices=sorted(LAYERS), help="by default all")
@@ -75,7 +78,7 @@ def main() -> None:
         compiler = shutil.which("cc") or shutil.which("gcc") or "cc"
         subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", plugin, HERE / "count.c"], check=True)
         for layer in [LAYERS[name] for name in options.layer or LAYERS]:
-            engines = [engine for engine in ("mace", *layer.peers) if not options.engine or engine in options.engine]
+            engines = [engine for engine in layer.engines if not options.engine or engine in options.engine]
             for engine in engines:
                 counts.append(count(options, plugin, layer, engine, Path(folder)))
                 print(_line(counts[-1]), flush=True)  # noqa: T201
@@ -85,7 +88,7 @@ def main() -> None:
 
 def count(options: argparse.Namespace, plugin: Path, layer: Layer, engine: str, folder: Path) -> Count:
     """Count one engine at one layer."""
-    if engine == "mace":
+    if engine.startswith("mace"):
         for _ in range(2):  # the first compiles and stores, the second stores what it found out about the first's
             _run(options, None, layer, engine, 1, folder)
     few = _run(options, plugin, layer, engine, FEW, folder)
@@ -127,16 +130,18 @@ class _Counted:
 def _run(
     options: argparse.Namespace, plugin: Path | None, layer: Layer, engine: str, runs: int, folder: Path
 ) -> _Counted:
-    root, out = options.root.resolve(), folder / "counts"
+    root, *wheels = _machine(options.root.resolve())
+    out = folder / "counts"
     out.unlink(missing_ok=True)
-    paths = [root / "opt/site", root / "opt/peers", *(REPOSITORY / part for part in ("", "plugins/cpu"))]
+    # the checkout is what is measured; the wheels of the project say what it is called
+    paths = [*(REPOSITORY / part for part in ("", "plugins/cpu")), *wheels]
     command: list[object] = [options.qemu, "-cpu", options.cpu, "-L", root]
     if plugin is not None:
         command += ["-plugin", f"{plugin},out={out}"]
     inside = {
         "PYTHONPATH": ":".join(str(path) for path in paths),
         "QEMU_LD_PREFIX": str(root),
-        "MACE_CACHE_DIR": str(root / "opt/mace-cache"),
+        "MACE_CACHE_DIR": str(options.root.resolve() / "opt/mace-cache"),
         "MACE_BUILD_PROCESSES": "1",
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
@@ -158,6 +163,17 @@ def _run(
         else:
             blocks.append(_Block(int(fields[0], 16), int(fields[1]), fields[3]))
     return _Counted(total, blocks, done.stdout.strip())
+
+
+def _machine(folder: Path) -> list[Path]:
+    """The root folder of a machine of `mace_testing.arm64`, and those of wheels: others', the project's, engines'."""
+    parts = []
+    for name in ("root", "site", "project"):
+        found = [part for part in folder.glob(f"{name}-*") if "-part" not in part.name]
+        if not found:
+            raise SystemExit(f"there is no {name} in {folder}; run python -m mace_testing.arm64 -- true")
+        parts.append(max(found, key=lambda part: part.stat().st_mtime))
+    return [*parts, folder / "opt/peers"]
 
 
 def _tool(options: argparse.Namespace, name: str) -> str:

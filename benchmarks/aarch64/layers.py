@@ -36,6 +36,14 @@ class Layer:
         return self.kind in ("QLinearConv", "MatMulInteger")
 
     @property
+    def engines(self) -> tuple[str, ...]:
+        """All that compute it; in float16 those that can."""
+        halves = (
+            () if self.is_bytes else ("mace-float16", *(f"{peer}-float16" for peer in self.peers if peer == "ncnn"))
+        )
+        return ("mace", *self.peers, *halves)
+
+    @property
     def macs(self) -> int:
         """Multiply-adds as the definition of the operator has them, whatever the method."""
         if self.kind.startswith("MatMul"):

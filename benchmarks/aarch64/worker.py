@@ -5,6 +5,7 @@ Every engine uses one thread.  Weights and inputs are the same; results are prin
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import sys
 import tempfile
@@ -42,12 +43,12 @@ def of_onnxruntime(layer: Layer) -> Callable[[], Array]:
     return lambda: np.asarray(session.run(None, feeds)[0])
 
 
-def of_ncnn(layer: Layer) -> Callable[[], Array]:
+def of_ncnn(layer: Layer, *, in_float16: bool = False) -> Callable[[], Array]:
     import ncnn
 
     net = ncnn.Net()
     net.opt.num_threads = 1
-    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = in_float16
     folder = Path(tempfile.mkdtemp())
     text, weights = layer.ncnn()
     (folder / "layer.param").write_text(text)
@@ -67,8 +68,10 @@ def of_ncnn(layer: Layer) -> Callable[[], Array]:
 
 ENGINES: dict[str, Callable[[Layer], Callable[[], Array]]] = {
     "mace": of_mace,
+    "mace-float16": functools.partial(of_mace, precision="float16"),
     "onnxruntime": of_onnxruntime,
     "ncnn": of_ncnn,
+    "ncnn-float16": functools.partial(of_ncnn, in_float16=True),
 }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from mace_cpu.shared.layouts.pairs import columns_apart, pair_weights
 from mace_cpu.shared.precision import HALF_STEPS, PairUnit, choose_instructions, unit_of
 from onnx import helper, numpy_helper
 
+from mace_core import Session
 from mace_core.errors import UsageError
 from mace_core.native.named_targets import named_target
 from mace_core.native.target import foreign_target
@@ -162,7 +164,7 @@ def test_sums_of_float32_reach_beyond_float16() -> None:
     ("shape", "out", "kernel", "attributes"),
     [
         ((1, 32, 7, 9), 40, (1, 1), {}),
-        ((2, 40, 9, 8), 24, (3, 3), {"pads": [1, 1, 1, 1]}),
+        ((2, 40, 9, 8), 24, (3, 3), {"pads": [1, 1, 1, 1], "strides": [1, 2]}),
         ((1, 64, 9, 7), 32, (3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 2], "group": 2}),
         ((1, 23, 11, 6), 17, (5, 1), {"pads": [1, 0, 2, 0], "dilations": [2, 1]}),
         ((1, 16, 1, 1), 100, (1, 1), {}),
@@ -186,6 +188,13 @@ def test_a_convolution_is_that_of_the_rounded_operands(
         oracle=with_rounded_operands,
     )
     assert any(symbol.startswith(f"conv_{unit.replace('-', '_')}") for symbol in ran.kernels), ran.kernels
+
+
+def test_where_winograds_method_is_cheaper_results_are_those_of_float32() -> None:
+    operands = [numbers(1, 1, 64, 12, 12), numbers(2, 64, 64, 3, 3) / 24]
+    attributes = {"pads": [1, 1, 1, 1]}
+    ran = check_one("fp16-fml", "Conv", operands, attributes, oracle="onnxruntime", tol=2e-5)
+    assert any(symbol.startswith("conv_winograd") for symbol in ran.kernels), ran.kernels
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -232,11 +241,102 @@ def test_results_stay_float16_from_one_convolution_to_the_next(unit: str) -> Non
     assert any(symbol.startswith("depthwise_p") for symbol in ran.kernels), ran.kernels
 
 
+@pytest.mark.parametrize("unit", MASKS)
+@pytest.mark.parametrize(
+    ("kernel", "attributes"),
+    [
+        ((3, 3), {"pads": [1, 1, 1, 1]}),
+        ((5, 5), {"pads": [2, 2, 2, 2], "strides": [2, 2]}),
+        ((2, 7), {"pads": [0, 3, 1, 3], "dilations": [2, 1]}),
+        ((3, 17), {"pads": [1, 8, 1, 8]}),
+    ],
+)
+def test_a_depthwise_convolution_between_others_is_within_the_law(
+    unit: str, kernel: tuple[int, int], attributes: dict[str, Any]
+) -> None:
+    """Through identities before and behind it, so that it reads and stores float16; all is positive, so errors add."""
+    x, w = np.abs(numbers(1, 1, 16, 9, 20)) + 1, np.abs(numbers(2, 16, 1, *kernel)) + 1
+    one = np.eye(16, dtype=np.float32).reshape(16, 16, 1, 1)
+    nodes = [
+        helper.make_node("Conv", ["x", "one"], ["a"]),
+        helper.make_node("Conv", ["a", "w"], ["b"], group=16, **attributes),
+        helper.make_node("Conv", ["b", "one"], ["y"]),
+    ]
+    taps = kernel[0] * kernel[1]
+    u, summed = UNIT_ROUNDOFF, (min(HALF_STEPS, taps) if unit == "fp16-blocks" and kernel[1] <= HALF_STEPS else 0)
+    ran = check(
+        unit,
+        nodes,
+        {"x": x, "w": w, "one": one},
+        ["y"],
+        constants=["w", "one"],
+        oracle="onnxruntime",
+        tol=(3 + summed) * u * 1.01,
+    )
+    depthwise = [symbol for symbol in ran.kernels if symbol.startswith("depthwise")]
+    assert depthwise and all(symbol.startswith("depthwise_p8_fp16") for symbol in depthwise), ran.kernels
+
+
 def test_weights_lie_as_lanes_meet_them() -> None:
     words = pair_weights(np.arange(32, dtype=np.float32).reshape(2, 16), 0, PairUnit.HALF)
     apart = columns_apart(words).view(np.float16).reshape(2, 2, 8)
     np.testing.assert_array_equal(apart[0], [np.arange(8), np.arange(16, 24)])
     np.testing.assert_array_equal(apart[1], [np.arange(8, 16), np.arange(24, 32)])
+
+
+# --- models whose tensors are float16 ---------------------------------------------------------------------------------
+
+
+def half_model() -> onnx.ModelProto:
+    """Convolutions, a residual that is an output too, a pooling, a product, and a result as float32."""
+    generator = np.random.default_rng(5)
+
+    def weights(*shape: int) -> Array:
+        return (generator.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float16)
+
+    constants = {"w1": weights(32, 16, 1, 1), "w2": weights(32, 1, 3, 3), "w3": weights(16, 32, 1, 1)}
+    constants |= {"b3": weights(16), "w4": weights(16, 10), "low": np.float16(0), "high": np.float16(6)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"]),
+        helper.make_node("Clip", ["a", "low", "high"], ["b"]),
+        helper.make_node("Conv", ["b", "w2"], ["c"], group=32, pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["c", "w3", "b3"], ["d"]),
+        helper.make_node("Add", ["d", "x"], ["sum"]),
+        helper.make_node("GlobalAveragePool", ["sum"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["q"]),
+        helper.make_node("MatMul", ["q", "w4"], ["y"]),
+        helper.make_node("Cast", ["y"], ["wide"], to=onnx.TensorProto.FLOAT),
+    ]
+    kind = onnx.TensorProto.FLOAT16
+    graph = helper.make_graph(
+        nodes,
+        "halves",
+        [helper.make_tensor_value_info("x", kind, [1, 16, 7, 7])],
+        [helper.make_tensor_value_info(name, kind, None) for name in ("sum", "y")]
+        + [helper.make_tensor_value_info("wide", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_session_runs_a_model_of_float16(unit: str, tmp_path: Path) -> None:
+    """Operators fuse as those of float32 do, and nothing is cast but at the ends; results have their types."""
+    path = tmp_path / "halves.onnx"
+    onnx.save(half_model(), path)
+    x = numbers(6, 1, 16, 7, 7).astype(np.float16)
+    expected = dict(zip(("sum", "y", "wide"), ask_onnxruntime(onnx.load(path), {"x": x}), strict=True))
+    with running(unit) as features:
+        options = {"cpu": {"threads": 1, "precision": "float16", "features": features}}
+        with Session(str(path), devices=["cpu"], options=options, strict=True) as session:
+            found = session.run({"x": x})
+            notes = [node.note for node in session.explain().nodes if node.op in ("Conv", "MatMul")]
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype
+        tolerance = 8 * UNIT_ROUNDOFF * float(np.abs(array).max())
+        np.testing.assert_allclose(found[name].astype(np.float32), array.astype(np.float32), rtol=0, atol=tolerance)
+    told = f"float16 {unit.removeprefix('fp16-')}"
+    assert notes == [told, told if unit in MASKS else "float32: depthwise", told, told]
 
 
 # --- the option -------------------------------------------------------------------------------------------------------

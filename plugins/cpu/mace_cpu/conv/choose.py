@@ -108,7 +108,11 @@ def by_sizes(program: Program, geometry: Geometry, *, in_pairs: bool = True) -> 
         return Kernel.DEPTHWISE
     if not fits_direct(geometry, program.settings.block):
         return Kernel.PLANAR
-    if in_pairs and program.settings.pair_unit is not None and _fills_pairs(geometry, program.settings.block):
+    unit = program.settings.pair_unit
+    if in_pairs and unit is not None and fills_pairs(geometry, program.settings.block):
+        cost = _direct_cost(program, geometry, 1.0) * unit.cost
+        if unit.takes_halves and winograd_plan(program, geometry.at_hand(), cost) is not None:
+            return None
         return Kernel.PAIRS
     return None
 
@@ -171,8 +175,8 @@ def expected(program: Program, node: Node) -> tuple[Kernel, Geometry] | None:
     return kernel, geometry
 
 
-def _fills_pairs(geometry: Geometry, block: int) -> bool:
-    """Whether the channels fill whole registers of pairs of bfloat16."""
+def fills_pairs(geometry: Geometry, block: int) -> bool:
+    """Whether the channels fill whole registers of pairs of 16-bit floats."""
     return min(geometry.group_in, geometry.group_out) >= LEAST_PAIRED and (
         geometry.groups == 1 or geometry.group_in % (2 * block) == 0
     )

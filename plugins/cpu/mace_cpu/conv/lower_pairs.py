@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from mace_core.graph import Node, Value
-from mace_cpu.conv.choose import Kernel, by_sizes, expected
+from mace_cpu.conv.choose import Kernel, by_sizes, expected, fills_pairs
 from mace_cpu.conv.depthwise.lower import Result, fits_depthwise
 from mace_cpu.conv.direct.lower import Floats, Pairs, emit_direct
 from mace_cpu.conv.geometry import Geometry
@@ -28,9 +28,11 @@ def why_float32(program: Program, geometry: Geometry) -> str:
     if unit is None or by_sizes(program, geometry) is Kernel.PAIRS:
         return ""
     if fits_depthwise(geometry):
-        return "float32: depthwise"
+        return "" if unit.takes_halves else "float32: depthwise"  # told when its input is known
     if min(geometry.group_in, geometry.group_out) < LEAST_PAIRED:
         return f"float32: fewer than {LEAST_PAIRED} channels"
+    if by_sizes(program, geometry) is None and fills_pairs(geometry, program.settings.block):
+        return "float32: Winograd's method needs fewer multiplications"
     return f"float32: the {unit.precision} kernel does not cover it"
 
 

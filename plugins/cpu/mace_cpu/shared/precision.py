@@ -67,6 +67,11 @@ class PairUnit(enum.Enum):
         return self in (PairUnit.LONG_HALF, PairUnit.HALF)
 
     @property
+    def cost(self) -> float:
+        """Of a multiply-add, beside one of float32, where `takes_halves`."""
+        return (HALF_STEPS + ADDITIONS) / HALF_STEPS / 2 if self is PairUnit.HALF else 1.0
+
+    @property
     def missing(self) -> str:
         """What the unit needs that this processor's target may lack, as a clause; "" if that is nothing."""
         return _NEEDS[self][1]
@@ -86,6 +91,9 @@ HALF_STEPS = 16
 The rounding errors of so many are at most 16 units of 2 ** -11 of the sum of their sizes, as much as rounding both
 factors to bfloat16 may cost.
 """
+
+ADDITIONS = 4
+"""Instructions that add eight sums of float16 to such in float32."""
 
 _NEEDS: dict[PairUnit, tuple[frozenset[str], str]] = {
     PairUnit.AMX: (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from mace_cpu.shared.precision import PairUnit
+from mace_cpu.shared.precision import HALF_STEPS, PairUnit
 
 
 class Arg(enum.IntEnum):
@@ -53,6 +53,21 @@ class Variant:
     reads_pairs: bool = False
     stores: str = "floats"
     unit: PairUnit | None = None
+
+    @property
+    def in_halves(self) -> bool:
+        """Whether pixels are multiplied as float16, and weights are such."""
+        return self.reads_pairs and self.unit is not None and self.unit.takes_halves and self.taps <= HALF_STEPS
+
+    @property
+    def tap_floats(self) -> int:
+        """From the weights of one tap to those of the next."""
+        return self.block // 2 if self.in_halves else self.block
+
+    @property
+    def row_floats(self) -> int:
+        """From the weights of one kernel row to those of the next."""
+        return self.taps * self.tap_floats
 
     def meetings(self) -> dict[int, list[tuple[int, int]]]:
         """(output pixel, tap) pairs that meet each input pixel of the window, by its distance from the first."""

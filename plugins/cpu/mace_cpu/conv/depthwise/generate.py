@@ -7,6 +7,8 @@ kernel row and multiplied with all weights that meet it; pixels beyond a border 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -14,9 +16,12 @@ from llvmlite import ir
 from mace_core.native.target import Target
 from mace_cpu.conv.depthwise.arguments import Arg, Variant
 from mace_cpu.shared.codegen.body import Body, constant
+from mace_cpu.shared.codegen.float16 import load_halves
 from mace_cpu.shared.codegen.pairs import half_address, load_half, pair_of, store_half
 from mace_cpu.shared.epilogue.generate import EpilogueCode
 from mace_cpu.shared.epilogue.operations import EpilogueOp
+from mace_cpu.shared.precision import HALF_STEPS
+from mace_cpu.shared.tiles.half_sums import HalfSums
 from mace_cpu.shared.tiles.tile import Tile
 
 HOISTED_TAPS = 3
@@ -36,15 +41,16 @@ def build(symbol: str, variant: Variant, ops: tuple[EpilogueOp, ...], target: Ta
     zeros = body.memory(body.vector)
     body.store(body.zero(), zeros)
     tile = Tile(body, variant.pixels, 1)
+    sums = HalfSums(tile, variant.unit) if variant.in_halves and variant.unit is not None else None
     row_floats = body.mul(words[Arg.IN_WIDTH], variant.block)
     total = body.variable(body.vector) if variant.sums else None
-    line = variant.taps * variant.block
+    line = variant.row_floats
     hoists = body.takes_lanes and variant.taps == HOISTED_TAPS and variant.dilation == 1
     with body.loop(body.begin, body.end) as unit:
         row = _row(body, variant, words, unit, row_floats)
         if total is not None:
             body.b.store(body.zero(), total)
-        tiles = functools.partial(_tiles, body, variant, words, tile, epilogue, zeros, row_floats, row, total)
+        tiles = functools.partial(_tiles, body, variant, words, tile, sums, epilogue, zeros, row_floats, row, total)
         if not hoists:
             tiles(None)
         else:
@@ -66,6 +72,7 @@ def _tiles(
     variant: Variant,
     words: dict[Arg, ir.Value],
     tile: Tile,
+    sums: HalfSums | None,
     epilogue: EpilogueCode,
     zeros: ir.Value,
     row_floats: ir.Value,
@@ -87,7 +94,8 @@ def _tiles(
         def kernel_row(number: ir.Value, taps: list[ir.Value], border: ir.Value | None) -> None:
             line = body.add(row.top, body.mul(number, words[Arg.ROW_DILATION]))
             at = body.add(body.mul(line, row_floats), body.mul(left, variant.block))
-            _accumulate(body, variant, tile, body.floats(row.image, at), taps, left, words[Arg.IN_WIDTH], border)
+            start = body.floats(row.image, at)
+            _accumulate(body, variant, sums or tile, start, taps, left, words[Arg.IN_WIDTH], border)
 
         with body.b.if_else(outside) as (then, otherwise):
             for branch, border in ((then, zeros), (otherwise, None)):
@@ -95,12 +103,28 @@ def _tiles(
                     if hoisted is not None and border is None:
                         for k, taps in enumerate(hoisted):
                             kernel_row(constant(k), taps, None)
+                        if sums is not None:
+                            sums.carry()
                         continue
-                    with body.loop(row.first, row.last) as number:
-                        of_row = body.floats(row.weights, body.mul(number, variant.taps * variant.block))
-                        kernel_row(number, _taps(body, variant, of_row), border)
+                    together = max(HALF_STEPS // variant.taps, 1) if sums is not None else 0
+                    with _rows_together(body, row, together) as (first, last):
+                        with body.loop(first, last) as number:
+                            of_row = body.floats(row.weights, body.mul(number, variant.row_floats))
+                            kernel_row(number, _taps(body, variant, of_row), border)
+                        if sums is not None:
+                            sums.carry()
         place = _place(body, variant, words, row, pixel)
         _finish(body, variant, tile, epilogue, place, row.channel_at, total, body.sub(wanted, pixel))
+
+
+@contextmanager
+def _rows_together(body: Body, row: _Row, together: int) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """A loop over stretches of so many kernel rows; 0: all rows are one."""
+    if not together:
+        yield row.first, row.last
+        return
+    with body.loop(row.first, row.last, together) as first:
+        yield first, body.minimum(body.add(first, together), row.last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +172,7 @@ def _row(body: Body, variant: Variant, words: dict[Arg, ir.Value], unit: ir.Valu
     else:
         image = body.floats(words[Arg.INPUT], body.mul(plane, image_floats))
     kernel_size = body.mul(words[Arg.KERNEL_ROWS], variant.taps)
-    weights = body.floats(words[Arg.WEIGHTS], body.mul(body.mul(block, kernel_size), variant.block))
+    weights = body.floats(words[Arg.WEIGHTS], body.mul(body.mul(block, kernel_size), variant.tap_floats))
     bias = body.load(body.floats(words[Arg.BIAS], channel_at))
     return _Row(unit, row, block, pair_plane, odd, channel_at, top, first, last, image, weights, bias)
 
@@ -162,13 +186,14 @@ def _kernel_row_reaching(body: Body, words: dict[Arg, ir.Value], distance: ir.Va
 
 def _taps(body: Body, variant: Variant, weights: ir.Value) -> list[ir.Value]:
     """The weights of one kernel row."""
-    return [body.load(body.floats(weights, t * variant.block)) for t in range(variant.taps)]
+    places = [body.floats(weights, t * variant.tap_floats) for t in range(variant.taps)]
+    return [load_halves(body, place) if variant.in_halves else body.load(place) for place in places]
 
 
 def _accumulate(
     body: Body,
     variant: Variant,
-    tile: Tile,
+    tile: Tile | HalfSums,
     source: ir.Value,
     taps: list[ir.Value],
     left: ir.Value,
@@ -181,7 +206,9 @@ def _accumulate(
         if zeros is not None:
             inside = body.b.icmp_unsigned("<", body.add(left, distance), width)
             at = body.b.select(inside, at, zeros)
-        if variant.reads_pairs:
+        if variant.in_halves:
+            pixel = load_halves(body, at)
+        elif variant.reads_pairs:
             assert variant.unit is not None
             pixel = load_half(body, at, variant.unit)
         else:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from mace_core.graph import Value
 from mace_core.native.kernel_words import WordLayout
@@ -19,6 +21,7 @@ from mace_cpu.conv.direct.lower import Floats
 from mace_cpu.conv.geometry import Geometry
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.epilogue.epilogue import Epilogue
+from mace_cpu.shared.layouts.pairs import halves_of
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.forms import WindowForm
 from mace_cpu.shared.parts.steps import Words
@@ -108,9 +111,16 @@ def emit_depthwise(
     rows = shape.batch * blocks * shape.output[0]
     sums = RowSums(Buf.scratch(4 * block * rows), shape.output[0]) if row_sums else None
     weights = weights.reshape(shape.out_channels, *shape.kernel)
+    packed: npt.NDArray[Any] = _in_blocks(weights, block).transpose(0, 2, 3, 1)
+    unit, note = program.settings.pair_unit, ""
+    in_halves = Variant(*tile, False, *pair_form).in_halves
+    if unit is not None and unit.takes_halves:
+        note = unit.note if in_halves else "float32: its input is stored so, or its kernel is wide"
+    if in_halves:
+        packed = halves_of(packed)
     words: Words = {
         Arg.INPUT: source,
-        Arg.WEIGHTS: program.constants.put(_in_blocks(weights, block).transpose(0, 2, 3, 1).copy()),
+        Arg.WEIGHTS: program.constants.put(packed.copy()),
         Arg.BIAS: program.constants.put(_in_blocks(bias, block)),
         Arg.OUTPUT: 0 if result.floats is None else result.floats,
         Arg.BLOCKS: blocks,
@@ -134,6 +144,7 @@ def emit_depthwise(
         words,
         extent=rows,
         work=geometry.macs * SCALAR_WORK_PER_MAC,
+        note=note,
         form=form if not from_pairs and result.pairs is None else None,
     )
     return sums

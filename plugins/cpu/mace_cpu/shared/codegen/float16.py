@@ -8,7 +8,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from mace_cpu.shared.codegen import element_types
-from mace_cpu.shared.codegen.body import F32, I32, Body
+from mace_cpu.shared.codegen.body import F32, FLOAT_BYTES, I32, Body
 
 F16 = ir.HalfType()
 I16 = ir.IntType(16)
@@ -80,3 +80,8 @@ def multiply_long(body: Body, left: ir.Value, right: ir.Value, addend: ir.Value)
         function = body.declared(f"llvm.aarch64.neon.{name}.v4f32.v8f16", kind)
         parts.append(body.b.call(function, [total, left, right]))
     return body.shuffle(parts[0], parts[1], list(range(HALVES)))
+
+
+def load_halves(body: Body, at: ir.Value) -> ir.Value:
+    """Eight float16, as such."""
+    return body.b.load(at, typ=_EIGHT, align=FLOAT_BYTES // 2)

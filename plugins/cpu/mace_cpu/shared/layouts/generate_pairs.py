@@ -75,12 +75,16 @@ def build_pair_rows(symbol: str, lanes: int, unit: PairUnit, _target: Target) ->
     with body.loop(body.begin, body.end) as row:
         from_row = body.floats(source, body.mul(row, elements))
         to_row = body.floats(target, body.mul(row, body.mul(groups, lanes)))
-        with body.loop(0, groups) as group:
-            for half in range(2):
-                at = body.add(body.mul(group, 2 * lanes), half * lanes)
-                value = body.load_some(body.floats(from_row, at), body.sub(elements, at))
-                halves = narrow(body, value, unit)
-                _store(body, halves, body.floats(to_row, body.mul(group, lanes)), half)
+        whole = body.b.udiv(elements, constant(2 * lanes))
+        for first, last, is_whole in ((constant(0), whole, True), (whole, groups, False)):
+            with body.loop(first, last) as group:
+                for half in range(2):
+                    at = body.add(body.mul(group, 2 * lanes), half * lanes)
+                    source_at = body.floats(from_row, at)
+                    # loads under a mask are one by one where the processor has no masks
+                    value = body.load(source_at) if is_whole else body.load_some(source_at, body.sub(elements, at))
+                    halves = narrow(body, value, unit)
+                    _store(body, halves, body.floats(to_row, body.mul(group, lanes)), half)
     return body.text()
 
 

@@ -14,6 +14,7 @@ from llvmlite import ir
 from mace_cpu.shared.codegen.body import FLOAT_BYTES, Body
 from mace_cpu.shared.codegen.float16 import F16, HALVES, lane_of, multiply_halves, multiply_long
 from mace_cpu.shared.precision import HALF_STEPS, PairUnit
+from mace_cpu.shared.tiles.row_steps import opaque
 from mace_cpu.shared.tiles.tile import Tile
 
 _WORDS = HALVES // 2
@@ -51,7 +52,10 @@ class HalfTile(Tile):
         body = self.body
         sums: list[list[ir.Value | None]] = [[None] * self.vectors for _ in range(self.rows)]
         for first in range(0, self.together, _WORDS):
-            factors = [self._load(body.floats(left(row), first)) for row in range(self.rows)]
+            places = [body.floats(left(row), first) for row in range(self.rows)]
+            if first and self._is_long:  # else LLVM loads the two of a row at once, for which there are no registers
+                places = [opaque(body, place) for place in places]
+            factors = [self._load(place) for place in places]
             for element in range(HALVES):
                 word, odd = divmod(element, 2)
                 columns = right(first + word)
