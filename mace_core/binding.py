@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mace_core.errors import InputError, UsageError
+from mace_core.errors import InputError, ProviderError, UsageError
 from mace_core.host.fork_safe import fork_safe_lock
 from mace_core.host.process_end import at_work
 from mace_core.provider.execution import CancelFlag
@@ -22,6 +22,7 @@ from mace_core.scheduler.running.failures import raise_explained
 from mace_core.scheduler.running.feeds import ShapeCheck, collect_feeds, plain_inputs, shape_faults
 from mace_core.scheduler.running.results import owned
 from mace_core.scheduler.running.runner import GraphRunner
+from mace_core.scheduler.running.straight_runs import StraightRuns
 from mace_core.scheduler.values import RuntimeValue
 from mace_core.symbolic.trace import LARGEST_SIZE
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from mace_core.scheduler.running.into import Into
     from mace_core.scheduler.running.session_runners import SessionRunners
     from mace_core.session import Session
+
+_AT_WORK = at_work()
 
 SMALLEST_CAPACITY = 64
 """Entries that there is room for at first, where nobody says how many."""
@@ -72,6 +75,8 @@ class Binding:
         self._closed = False
         self._shapes: list[Any] = []  # of what the latest run was fed
         self.in_place: frozenset[str] = frozenset()
+        self._straight: StraightRuns | None = None
+        self._failure: BaseException | None = None  # of a run that is to be taken up with care
         self._given = started(self._states, start, self._label)
 
     # --- running --------------------------------------------------------------------------------------------------
@@ -103,10 +108,14 @@ class Binding:
             UsageError: if another thread is running this binding.
             CancelledError, NumericsError, ProviderError: as ``Session.run``.  The state is what it was before.
         """
-        with self._held(), at_work():
+        with self._held(), _AT_WORK:
             self._session._check_open()
             try:
                 if into is None:
+                    if self._straight is not None and outputs is None and profile is None:
+                        found = self._run_straight(self._straight, feeds, cancel)
+                        if found is not None:
+                            return found
                     return self._run(feeds, outputs, profile, cancel, None)
                 checked = self._session._careful.into(into)
                 with checked.reserved():
@@ -124,7 +133,7 @@ class Binding:
         cancel: CancelFlag | None = None,
     ) -> dict[str, Any]:
         """As `run`, with arrays for outputs that have been checked and that the caller holds (`Into.reserve`)."""
-        with self._held(), at_work():
+        with self._held(), _AT_WORK:
             self._session._check_open()
             try:
                 return self._run(feeds, outputs, profile, cancel, into)
@@ -173,6 +182,7 @@ class Binding:
             entries = _entries("entries", entries, 0)
             for state in self._states:
                 state.check_rewind(entries, self._label)
+            self._straight = None
             for state in self._states:
                 state.rewind(entries)
 
@@ -182,14 +192,14 @@ class Binding:
             self._given = started(self._states, start, self._label)
             for state in self._states:
                 state.value = None
-            self._shapes = []
+            self._shapes, self._straight = [], None
 
     def close(self) -> None:
         """Give the memory of the state back.  Idempotent."""
         if self._closed:
             return
         with self._held():
-            self._closed = True
+            self._closed, self._straight = True, None
             for state in self._states:
                 state.forget()
             self._given = {}
@@ -216,6 +226,8 @@ class Binding:
         cancel: CancelFlag | None,
         into: Into | None,
     ) -> dict[str, Any]:
+        self._straight = None
+        failure, self._failure = self._failure, None
         values = self._collected(feeds)
         shapes = [value.shape if isinstance(value, np.ndarray) else None for value in values]
         begun = [state for state in self._states if state.value is None]
@@ -224,13 +236,47 @@ class Binding:
                 self._begin(begun, values)
             self._make_room(shapes)
             context = RunContext(cancel or CancelFlag(), profile)
-            returned = self._step(values, outputs, context, shapes == self._shapes, into)
+            returned = self._step(values, outputs, context, shapes == self._shapes, into, failure)
         except BaseException:
             for state in begun:  # with other feeds it may begin with another shape
                 state.value = None
             raise
+        is_usual = shapes == self._shapes and outputs is None
         self._shapes = shapes
+        if is_usual:
+            self._straighten(values)
         return returned
+
+    def _run_straight(
+        self, straight: StraightRuns, feeds: Mapping[str, Any], cancel: CancelFlag | None
+    ) -> dict[str, Any] | None:
+        """As `_run`, with nothing but what changes from run to run; None where it is to be run with care."""
+        failover = self._session._runners.failover
+        if not failover.is_calm:
+            return None
+        try:
+            found = straight.run(feeds, cancel)
+        except (ProviderError, MemoryError) as error:
+            self._failure = error
+            return None
+        if found is not None:
+            for state, array in zip(self._states, straight.state, strict=True):
+                state.value = array
+        return found
+
+    def _straighten(self, values: Sequence[RuntimeValue]) -> None:
+        """Let the next run, fed alike, go straight on, where it can."""
+        call = self._calls.get(None)
+        if call is None or self._expected is None or self._limit is not None:
+            return
+        if call.growing or not all(map(BoundState.is_kept, self._states)):
+            return
+        fed = {value: x for value, x in zip(self._others, values, strict=True) if isinstance(x, np.ndarray)}
+        straight = StraightRuns.of(call.runner, self._states, self._expected, fed)
+        if straight is not None:
+            for state, array in zip(self._states, straight.state, strict=True):
+                state.value = array
+        self._straight = straight
 
     def _step(
         self,
@@ -239,10 +285,13 @@ class Binding:
         context: RunContext,
         is_known: bool,
         into: Into | None,
+        failure: BaseException | None,
     ) -> dict[str, Any]:
         """Run with all that is fed, and take over the new state.
 
-        ``is_known``: it is fed what the latest run was fed, but for content.
+        Args:
+            is_known: it is fed what the latest run was fed, but for content.
+            failure: what a first attempt ended with.
         """
         fed = [values[at] if state is None else state.value for state, at in self._feeding]
         self._check_shapes(fed)
@@ -266,7 +315,7 @@ class Binding:
             is_usual = runners is self._session._runners
             return (call.runner if is_usual else self._runner(call.growing, call.computed, runners)).run(fed, context)
 
-        results = self._session._runners.failover.run(run)
+        results = self._session._runners.failover.run(run, failure)
         if profile is not None:
             profile.end_ns = time.perf_counter_ns()
             notify.profiled(self._label, profile)

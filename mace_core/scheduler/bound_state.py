@@ -99,6 +99,10 @@ class BoundState:
             and result.dtype == value.dtype
         )
 
+    def is_kept(self) -> bool:
+        """Whether nothing but its content changes from run to run."""
+        return self.value is not None and self.is_replaced(self.value)
+
     def is_in_place(self, result: RuntimeValue) -> bool:
         """Whether a result is the value, longer, in the same memory."""
         return type(result) is GrowingArray and self.room is not None and result.room is self.room

@@ -67,6 +67,7 @@ class GraphPlan:
         self.sizes: StageValues | None = None
         hands_on = any(plan.registers[register].storage is Storage.INPUT for register in plan.results)
         self.is_single = plan.single is not None and rest is None and not hands_on  # what is fed stays the caller's
+        self._is_straight = self.is_single and _is_straight(plan)
         self.rest = rest
         self._pool = pool
         self.arenas = pool.arenas
@@ -115,6 +116,37 @@ class GraphPlan:
             raise
         self._idle.append(instance)
         return results
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether `execute_at` runs it."""
+        return self._is_straight and (self._sampling is None or self._sampling.is_over)
+
+    def result_shapes(self, sizes: StageValues | None) -> list[tuple[int, ...]]:
+        """Of the results of a plan that is straight."""
+        decided = {} if sizes is None else {index: shape for index, shape, _ in sizes.registers}
+        found = []
+        for register in self.plan.results:
+            shape = decided.get(register, self.plan.registers[register].shape)
+            assert shape is not None
+            found.append(shape)
+        return found
+
+    def execute_at(
+        self,
+        feeds: Sequence[int],
+        results: Sequence[int],
+        cancel: CancelFlag | None,
+        sizes: StageValues | None = None,
+    ) -> None:
+        """As `execute_single`, with addresses of what is fed and of where the results are written."""
+        instance = self._ready(sizes)
+        try:
+            instance.run_at(feeds, results, cancel)
+        except BaseException:
+            self._give_up(instance)
+            raise
+        self._idle.append(instance)
 
     def execute(
         self, values: Sequence[RuntimeValue], context: RunContext, sizes: StageValues | None = None
@@ -267,6 +299,10 @@ class SizedPlan:
         """As `GraphPlan.execute_single`."""
         return self.shared.execute_single(arrays, cancel, targets, self.sizes)
 
+    def execute_at(self, feeds: Sequence[int], results: Sequence[int], cancel: CancelFlag | None) -> None:
+        """As `GraphPlan.execute_at`."""
+        self.shared.execute_at(feeds, results, cancel, self.sizes)
+
     def execute(self, values: Sequence[RuntimeValue], context: RunContext) -> list[RuntimeValue]:
         """As `GraphPlan.execute`."""
         return self.shared.execute(values, context, self.sizes)
@@ -274,6 +310,13 @@ class SizedPlan:
     def run_turns(self, turns: Turns, values: Sequence[RuntimeValue], context: RunContext) -> bool:
         """As `GraphPlan.run_turns`."""
         return self.shared.run_turns(turns, values, context, self.sizes, self.numbers)
+
+
+def _is_straight(plan: StagePlan) -> bool:
+    """Whether all results are memory of the right size before the run, and nothing is written but these."""
+    step = plan.single
+    fresh = all(plan.registers[register].storage is Storage.FRESH for register in plan.results)
+    return step is not None and fresh and not plan.grown and not step.writes_over
 
 
 AnyPlan: TypeAlias = "GraphPlan | SizedPlan"

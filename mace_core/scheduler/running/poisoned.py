@@ -72,6 +72,11 @@ class PoisonedInstance(StageInstance):
         self._fill_arenas()
         return results
 
+    def run_at(self, feeds: Sequence[int], results: Sequence[int], cancel: CancelFlag | None) -> None:
+        self._fill_arenas()
+        super().run_at(feeds, results, cancel)
+        self._fill_arenas()
+
     def _empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         array: npt.NDArray[Any] = np.empty(shape, dtype)
         fill(address_of(array), array.nbytes, self._byte)

@@ -108,6 +108,16 @@ class SingleRuns(StageMemory):
             self._targets = NO_TARGETS
         return results
 
+    def run_at(self, feeds: Sequence[int], results: Sequence[int], cancel: CancelFlag | None) -> None:
+        """As `run_single`, where all that is fed and computed has addresses."""
+        execution, bindings, inputs, outputs = self._single
+        for buffer, address in zip(inputs, feeds, strict=True):
+            buffer.address = address
+        for (buffer, _, _), address in zip(outputs, results, strict=True):
+            buffer.address = address
+        bindings.cancel = self._own_cancel if cancel is None else cancel
+        run_execution(execution, bindings, self._single_device)
+
     def _results_in(self, targets: Mapping[Value, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
         """Let what is computed be written into arrays of the caller, as far as there are any."""
         self._targets = targets  # forgotten after a run that ends well; after another one this is not used again
