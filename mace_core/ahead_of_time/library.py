@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import tempfile
@@ -29,7 +30,7 @@ from mace_core.native.named_targets import named_target
 from mace_core.native.target import Target
 from mace_core.progress import report
 from mace_core.provider.registry import Registry, default_registry
-from mace_core.tensor import TensorType
+from mace_core.tensor import DType, TensorType
 from mace_core.version import VERSION
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ DEFAULT_THREADS = 4
 
 _MOST_WEIGHT_BYTES, _MOST_WEIGHT_BYTES_OF_32 = 3 << 30, 1 << 30
 """What linkers and archives of 32-bit offsets take, with room for the rest."""
+
+_MOST_BYTES_OF_32 = (1 << 31) - 1
+"""Of memory that a program of 32 bits can have in one piece."""
 
 _MADE_BY = f"MACE {VERSION}"
 _WEIGHTS = "mace_library_weights"
@@ -192,6 +196,9 @@ def build_library(
             f"the weights take {pool.nbytes / 2**30:.1f} GiB, and a library for '{target}' holds up to {most >> 30} "
             "GiB; leave them in a file (`--weights file`), or quantize the model"
         )
+    if facts.target.pointer_bits == 32:
+        for part in parts:
+            part.check_fits_32(target)
     library = symbol_of(name) if name else parts[0].symbol
     folder = Path(out)
     with _Staging(folder) as staging:
@@ -263,6 +270,20 @@ class _Part:
             states=self.states,
         )
 
+    def check_fits_32(self, target: str) -> None:
+        """
+        Raises:
+            UnsupportedError: if an input, an output or the memory of an instance is larger than 32 bits can count.
+        """
+        sizes = {f"'{each.name}'": _most_bytes(each) for each in (*self.inputs, *self.outputs)}
+        sizes["an instance"] = self.tables.instance_bytes + self.tables.workspace_bytes
+        for what, nbytes in sizes.items():
+            if nbytes > _MOST_BYTES_OF_32:
+                raise UnsupportedError(
+                    f"{self.model.label}: {what} takes up to {nbytes / 2**30:.1f} GiB, more than a program for "
+                    f"'{target}' can hold in one piece; give smaller shapes (--shape)"
+                )
+
     @property
     def kernels(self) -> dict[str, bytes]:
         """Object code of all that its plans use."""
@@ -302,6 +323,10 @@ def _states(model: LibraryModel) -> tuple[StateFacts, ...]:
             start = (flat[:1] if np.all(flat == flat[0]) else flat).tobytes()
         found.append(StateFacts(inputs.index(name), outputs.index(state.output), start))
     return tuple(found)
+
+
+def _most_bytes(tensor: TensorFacts) -> int:
+    return element_bytes(DType(tensor.type).bits) * math.prod(tensor.largest)
 
 
 def _type_of(value: Value, model: LibraryModel) -> TensorType:

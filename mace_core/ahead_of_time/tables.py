@@ -248,8 +248,9 @@ class TableMaker:
         self._list(row, VariantWord.CALLS, calls, 2)
         row[VariantWord.FAULT_COUNT] = len(program.faults)
         for fault in program.faults:
-            text = _literal(f"node '{fault.node}': " + fault.message.format(value="\0"))
-            self._messages.append(text.replace("\0", "%lld"))
+            before, _, after = fault.message.partition("{value}")
+            number = "%lld" if "{value}" in fault.message else ""
+            self._messages.append(_literal(f"node '{fault.node}': {before}") + number + _literal(after))
         self._steps += [(step.name, ", ".join(step.source)) for step in program.steps]
 
     def _kernel(self, symbol: str) -> int:

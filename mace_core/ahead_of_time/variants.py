@@ -186,8 +186,8 @@ class VariantMaker:
                 f"{self._label}: the ranges of sizes have {total} combinations, and each is tried when a library is "
                 f"built: at most {MOST_SIZES}; give narrower ranges, or steps (320..640:32)"
             )
-        choices = [range(axis.smallest, axis.largest + 1, axis.step) for axis, _ in axes]
-        combinations = np.array(list(itertools.product(*choices)), np.int64).reshape(total, len(axes)).T
+        choices = [np.arange(axis.smallest, axis.largest + 1, axis.step, dtype=np.int64) for axis, _ in axes]
+        combinations = [grid.reshape(-1) for grid in np.meshgrid(*choices, indexing="ij")]
         dims = np.zeros((sum(map(len, shapes)), total), np.int64)
         flat = [size for shape in shapes for size in shape]
         for number, size in enumerate(flat):

@@ -379,7 +379,8 @@ walk:
   %ran = icmp eq i64 %step, %step.count
   br i1 %ran, label %finish, label %cancelled
 
-cancelled:
+cancelled:                  ; what it found wrong until then is no fault of a later run
+  %swept = call i32 @kernel(ptr @FINISH_RUN, ptr %instance)
   call void @note(ptr %instance, i64 CANCELLED, i64 0)
   br label %end
 

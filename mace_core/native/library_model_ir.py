@@ -66,7 +66,7 @@ class ModelFacts(NamedTuple):
 
 
 class _Texts:
-    """C texts, each once."""
+    """C texts, each once; in C they end at the first zero, so that one inside is shown as a character of its own."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -80,7 +80,7 @@ class _Texts:
     def ir(self) -> str:
         lines = []
         for text, name in self._names.items():
-            content = text.encode() + b"\0"
+            content = text.replace("\0", "\ufffd").encode() + b"\0"
             shown = "".join(f"\\{byte:02X}" for byte in content)
             lines.append(f'{name} = private unnamed_addr constant [{len(content)} x i8] c"{shown}"')
         return "\n".join(lines) + "\n"

@@ -19,7 +19,7 @@ from programs import assert_close, link, run, skip_without
 
 import mace_core as mace
 from mace_core.ahead_of_time import SizeRange, build_library, parse_shape
-from mace_core.errors import InputError, MaceError, UnsupportedError, UsageError
+from mace_core.errors import InputError, MaceError, ProviderError, UnsupportedError, UsageError
 
 Array = npt.NDArray[Any]
 
@@ -160,6 +160,36 @@ def test_what_means_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a file"):
         build_library(network(8), tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_names_of_a_model_are_no_formats(tmp_path: Path) -> None:
+    """What the program prints of a wrong index, and what a session says of it."""
+    skip_without("host")
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["t", "i{x}%n"], ["y"], name="pick %s {y} a\0b {}")],
+        "rows",
+        [helper.make_tensor_value_info("i{x}%n", TensorProto.INT64, [1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])],
+        [numpy_helper.from_array(weights(4, 2), "t")],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    feeds = {"i{x}%n": np.int64([9])}
+    library = build_library(proto, tmp_path, name="net")
+    told = "'i{x}%n' holds the index 9, which is outside its axis of 4 elements"
+    ran = run(link(library, "net"), "host", feeds)
+    assert ran.status != 0
+    assert f"node 'pick %s {{y}} a\ufffdb {{}}': {told}" in ran.text
+    with mace.Session(proto, devices=["cpu"]) as session, pytest.raises(ProviderError, match=re.escape(told)):
+        session.run(feeds)
+
+
+def test_what_32_bits_cannot_count_is_refused(tmp_path: Path) -> None:
+    wide = model([helper.make_node("Relu", ["x"], ["y"])], ["n"], {}, "y")
+    with pytest.raises(UnsupportedError, match=r"'x' takes up to 4\.0 GiB, more than a program for 'armeabi-v7a' can"):
+        build_library(
+            wide, tmp_path / "out", target="armeabi-v7a", shapes={"x": (SizeRange(1 << 20, 1 << 30, 1 << 20),)}
+        )
+    build_library(wide, tmp_path / "out", target="armeabi-v7a", shapes={"x": (1 << 20,)})
 
 
 def test_an_interrupted_build_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

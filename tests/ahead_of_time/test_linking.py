@@ -209,6 +209,15 @@ def test_a_linker_that_fails_is_told_of_and_the_rest_is_written(tmp_path: Path) 
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
+def test_a_linker_that_is_no_program_is_told_of(tmp_path: Path) -> None:
+    model = negation(tmp_path / "negation.onnx")
+    (tmp_path / "ld").write_text("of another system")
+    (tmp_path / "ld").chmod(0o755)
+    with pytest.raises(LinkError, match="cannot be started: Exec format error; name another one with --linker"):
+        build_library(model, tmp_path / "out", linker=str(tmp_path / "ld"))
+    assert sorted(path.name for path in (tmp_path / "out/lib/host").iterdir()) == ["libnegation.a", "negation.o"]
+
+
 def test_the_command_takes_a_linker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = str(negation(tmp_path / "negation.onnx"))
     out = tmp_path / "out"

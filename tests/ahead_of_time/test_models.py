@@ -109,6 +109,26 @@ def test_a_run_is_cancelled_from_another_thread(tmp_path: Path) -> None:
     assert ran.stdout.splitlines() == ["cancelled 6: the run was cancelled", "again 0: ''"]
 
 
+@pytest.mark.full
+def test_what_a_cancelled_run_found_wrong_is_not_told_of_the_next(tmp_path: Path) -> None:
+    """An index that is out of range comes first, and then what takes long enough to be cancelled."""
+    skip_without("host")
+    matrix = np.random.default_rng(5).standard_normal((1024, 1024)).astype(np.float32) / 32
+    nodes = [helper.make_node("Gather", ["w", "i"], ["x0"], name="rows")]
+    nodes += [helper.make_node("MatMul", [f"x{i}", "w"], [f"x{i + 1}"]) for i in range(60)]
+    graph = helper.make_graph(
+        nodes,
+        "long",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, [1024])],
+        [helper.make_tensor_value_info("x60", TensorProto.FLOAT, [1024, 1024])],
+        [numpy_helper.from_array(matrix, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    program = link(build_library(model, tmp_path, name="chain"), "chain", source="cancel.c")
+    ran = subprocess.run([str(program), "4096"], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["cancelled 6: the run was cancelled", "again 0: ''"]
+
+
 def test_the_command_builds_and_reports(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from mace_core.cli.main import main
 

@@ -11,7 +11,7 @@
  *     mace_destroy(instance);
  *
  * A model is read-only data, shared by all threads.  An instance is memory for one run at a time; several instances of
- * one model run at the same time.  No function writes to standard output, sets errno or ends the program.
+ * one model run at the same time.  No function writes to standard output or ends the program.
  *
  * Libraries that different versions of MACE have built may be linked into one program: each brings its own code, and
  * this header calls it through the model.  Fields are only ever added at the ends of structures.
@@ -284,7 +284,7 @@ static inline const int64_t *mace_output_shape(const mace_instance *instance, in
   return instance->model->shape(instance, 1, index);
 }
 
-/* Its size in bytes. */
+/* Its size in bytes at a shape; below, at that of the next run, 0 where there is no such input or output. */
 static inline size_t mace_tensor_bytes(const mace_tensor *tensor, const int64_t *shape) {
   size_t bytes = mace_type_bytes(tensor->type);
   int32_t axis;
@@ -292,10 +292,12 @@ static inline size_t mace_tensor_bytes(const mace_tensor *tensor, const int64_t 
   return bytes;
 }
 static inline size_t mace_input_bytes(const mace_instance *instance, int32_t index) {
-  return mace_tensor_bytes(&instance->model->inputs[index], mace_input_shape(instance, index));
+  const int64_t *shape = mace_input_shape(instance, index);
+  return shape == NULL ? 0 : mace_tensor_bytes(&instance->model->inputs[index], shape);
 }
 static inline size_t mace_output_bytes(const mace_instance *instance, int32_t index) {
-  return mace_tensor_bytes(&instance->model->outputs[index], mace_output_shape(instance, index));
+  const int64_t *shape = mace_output_shape(instance, index);
+  return shape == NULL ? 0 : mace_tensor_bytes(&instance->model->outputs[index], shape);
 }
 
 /* --- runs --- */

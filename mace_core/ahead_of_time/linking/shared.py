@@ -51,7 +51,15 @@ def link_shared(
         made, script = Path(folder) / out.name, Path(folder) / "exports"
         script.write_text(f"{{ global: {''.join(f'{name}; ' for name in exports)}local: *; }};\n", encoding="utf-8")
         command = _command(chosen, machine, objects, made, script, exports)
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        try:
+            done = subprocess.run(
+                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+            )
+        except OSError as error:  # no program after all, or of another system
+            raise LinkError(
+                f"'{out.name}' for {target}: the linker {chosen} cannot be started: {error.strerror or error}; name "
+                "another one with --linker"
+            ) from error
         if done.returncode or not made.exists():
             told = "; ".join((done.stderr or done.stdout).strip().splitlines()[:_LINES_TOLD]) or "it says nothing"
             raise LinkError(f"'{out.name}' for {target}: the linker {chosen} failed ({done.returncode}): {told}")

@@ -29,7 +29,8 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Fault(NamedTuple):
-    """What a status word that is not zero means: a sentence with ``{value}`` for what the kernel found."""
+    """What a status word that is not zero means: a sentence with ``{value}`` for what the kernel found; all else in it,
+    braces included, stands for itself."""
 
     message: str
     node: str

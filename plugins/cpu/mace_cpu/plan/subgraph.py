@@ -175,7 +175,8 @@ class CpuExecution(Execution):
         fault, value = self._compiled.faults[index], int(flags[index, 1])
         self._status.fill(0)
         device = self._compiled.device
-        message = f"node '{fault.node}' on {device}: {fault.message.format(value=value)}"
+        told = fault.message.replace("{value}", str(value))  # names in it may have braces of their own
+        message = f"node '{fault.node}' on {device}: {told}"
         return DataError(message, node=fault.node, device=device)
 
 
