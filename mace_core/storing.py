@@ -54,19 +54,7 @@ def store_model(
         MaceError: if the file cannot be written.
     """
     path = package_path(out, weights)
-    given = SessionArguments(
-        devices=None,
-        options=None,
-        strict=False,
-        pins=None,
-        max_signatures=1,
-        optimize=optimize,
-        cache=False,
-        mmap=True,
-        check_numerics=False,
-        registry=registry,
-        trusts_all=True,
-    )
+    given = SessionArguments.for_writing(optimize=optimize, registry=registry)
     keys = [read_signing_key(key) for key in sign_with]
     loaded = LoadedModel(model, given, registry or default_registry(), weights)
     sections = [*graph_sections(loaded.graphs), *loaded.sections_of(samples)]

@@ -14,7 +14,7 @@ from mace_core.graph import GraphView, Value
 from mace_core.graph.kept import kept_state
 from mace_core.provider import CompiledSubgraph
 from mace_core.provider.registry import Registry
-from mace_core.scheduler.opening import SessionArguments, load
+from mace_core.scheduler.opening import SessionArguments, load, own_constants
 from mace_core.scheduler.planning.assumptions import assumed_shapes, first_taken
 from mace_core.scheduler.planning.custom_ops import provide_custom_ops
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
@@ -49,17 +49,8 @@ class LibraryModel:
     def __init__(self, model: Model, target: str, threads: int, optimize: bool, registry: Registry) -> None:
         self._registry = registry
         self._options: dict[str, dict[str, object]] = {DEVICE: {"target": target, "threads": threads}}
-        given = SessionArguments(
-            devices=[DEVICE],
-            options=self._options,
-            strict=True,
-            pins=None,
-            max_signatures=1,
-            optimize=optimize,
-            cache=False,
-            mmap=True,
-            check_numerics=False,
-            registry=registry,
+        given = SessionArguments.for_writing(
+            devices=[DEVICE], options=self._options, strict=True, optimize=optimize, registry=registry
         )
         prepared, _ = load(model, given, registry)
         self.label, self._graph = prepared.label, prepared.graph
@@ -87,13 +78,7 @@ class LibraryModel:
             UsageError, InputError: for shapes that mean nothing, or do not fit.
             UnsupportedError: naming what no library can be made of, and why.
         """
-        constants = None
-        if self._graph.computed:
-            from mace_core.scheduler.running.computed import ComputedConstants
-
-            constants = ComputedConstants(self._registry, self.label)
-            for constant in self._graph.computed:
-                constant.owner = constants
+        constants = own_constants(self._graph, self._registry, self.label)
         pool = DevicePool(
             select_devices(
                 self._registry,

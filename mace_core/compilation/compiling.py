@@ -26,7 +26,7 @@ from mace_core.provider import CompiledSubgraph, Execution
 from mace_core.provider.inventory import find_device
 from mace_core.provider.registry import Registry
 from mace_core.provider.weights import WeightFiles, using_weight_files
-from mace_core.scheduler.opening import STEPS, SessionArguments, step_pins
+from mace_core.scheduler.opening import STEPS, SessionArguments, own_constants, step_pins
 from mace_core.scheduler.planning.assumptions import AssumedShapes
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
 from mace_core.scheduler.planning.digests import digest_of, view_words
@@ -142,13 +142,7 @@ class Compiling:
         return find_device(name, self._registry, for_execution=False, options=options).qualified_name
 
     def run(self, given: Sequence[Mapping[str, Sequence[int]]], repairs: Sequence[TopologyReport]) -> Compilation:
-        constants = None
-        if self._graph.computed:
-            from mace_core.scheduler.running.computed import ComputedConstants
-
-            constants = ComputedConstants(self._registry, self._label)
-            for constant in self._graph.computed:
-                constant.owner = constants
+        constants = own_constants(self._graph, self._registry, self._label)
         try:
             signatures = [settled_shapes(self._graph, shapes, self._label) for shapes in given or [{}]]
             work = [(device, settled) for device in self._devices for settled in signatures]

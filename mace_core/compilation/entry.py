@@ -78,18 +78,8 @@ def compile_model(
     names = device_names([devices] if isinstance(devices, str) else devices)
     if not names:
         raise UsageError("a model is compiled for a device: name one, such as hexagon:v75 (`mace devices` lists them)")
-    given = SessionArguments(
-        devices=names,
-        options=options,
-        strict=strict,
-        pins=None,
-        max_signatures=1,
-        optimize=optimize,
-        cache=False,
-        mmap=True,
-        check_numerics=False,
-        registry=registry,
-        trusts_all=True,
+    given = SessionArguments.for_writing(
+        devices=names, options=options, strict=strict, optimize=optimize, registry=registry
     )
     signatures = [shapes] if isinstance(shapes, Mapping) else list(shapes)
     repairs: list[TopologyReport] = []

@@ -19,9 +19,10 @@ from mace_core.deployment.values import nearest
 from mace_core.deployment.yaml_tree import ConfigError
 from mace_core.errors import ModelError, shorten
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.graph.copying import copy_graph
 from mace_core.graph.kept import STATE_KEY, KeptState, keep_state, kept_state
 from mace_core.operators.resolver import resolve
-from mace_core.quantization.editing import Editor, copy_graph
+from mace_core.quantization.editing import Editor
 from mace_core.quantization.prepare import inferred_types
 from mace_core.scheduler.planning.stages import node_reads
 from mace_core.tensor import DType, Shape, TensorType, ValueType

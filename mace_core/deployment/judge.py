@@ -20,10 +20,10 @@ from mace_core.deployment.runtimes import Checked
 from mace_core.deployment.samples import Feeds
 from mace_core.errors import MaceError
 from mace_core.graph import Graph
+from mace_core.graph.copying import copy_graph
 from mace_core.numerics.difference import compare
 from mace_core.numerics.peers import PEERS
 from mace_core.progress import report
-from mace_core.quantization.editing import copy_graph
 from mace_core.session import Session
 
 Outputs = Mapping[str, npt.NDArray[Any]]

@@ -26,11 +26,11 @@ from mace_core.deployment.yaml_tree import ConfigError
 from mace_core.errors import UnsupportedError, UsageError
 from mace_core.frontend.load import load_model
 from mace_core.graph import Graph
+from mace_core.graph.copying import copy_graph
 from mace_core.inputs.pictures import PictureOptions
 from mace_core.package.samples import Sample
 from mace_core.quantization import Settings
 from mace_core.quantization.data import calibration_data
-from mace_core.quantization.editing import copy_graph
 from mace_core.quantization.prepare import check_is_float
 from mace_core.scheduler.planning.specs import ValueSpec
 from mace_core.storing import store_model

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from mace_core.deployment.schema import GraphKeys
 from mace_core.deployment.yaml_tree import ConfigError
 from mace_core.errors import UsageError
+from mace_core.graph.copying import copy_graph
 from mace_core.quantization import Quantizer, Settings
-from mace_core.quantization.editing import copy_graph
 from mace_core.quantization.settings import DATA_SCHEMES, SCHEMES
 
 if TYPE_CHECKING:

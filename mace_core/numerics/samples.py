@@ -11,6 +11,7 @@ import numpy as np
 from mace_core.errors import InputError, MaceError, UsageError
 from mace_core.frontend.load import load_model, package_of
 from mace_core.graph import Graph
+from mace_core.graph.copying import copy_graph
 from mace_core.numerics.difference import compare
 from mace_core.numerics.findings import Layer, Progress, Validation, described
 from mace_core.numerics.noise import Floor
@@ -85,7 +86,7 @@ def _expected(graph: Graph, inputs: Mapping[str, Any], by: str, registry: Regist
         try:
             if name in PEERS:
                 return _by_peer(graph, inputs, name, registry), _version_of(name)
-            with Session(_copy(graph), devices=[name], cache=False, registry=registry) as session:
+            with Session(copy_graph(graph)[0], devices=[name], cache=False, registry=registry) as session:
                 return session.run(inputs), f"the device {name}"
         except UsageError as error:  # not installed, or it does not take the model
             failure = failure or error
@@ -95,9 +96,10 @@ def _expected(graph: Graph, inputs: Mapping[str, Any], by: str, registry: Regist
 
 def _by_peer(graph: Graph, inputs: Mapping[str, Any], name: str, registry: Registry) -> dict[str, Any]:
     """The outputs as another framework computes them; the core computes operators of its own, which end a graph."""
-    own = [node for node in graph.nodes if node.domain == DOMAIN]
-    if not own:
+    if not any(node.domain == DOMAIN for node in graph.nodes):
         return PEERS[name](graph, inputs)
+    graph, _ = copy_graph(graph)  # its parts get types, and share nodes and values with it
+    own = [node for node in graph.nodes if node.domain == DOMAIN]
     made = {value for node in own for value in node.outputs}
     reads = [value for node in own for value in node.inputs if value is not None and value.constant is None]
     outputs = dict.fromkeys([*(value for value in graph.outputs if value not in made), *reads])
@@ -107,21 +109,8 @@ def _by_peer(graph: Graph, inputs: Mapping[str, Any], name: str, registry: Regis
     rest.opset_imports = {domain: version for domain, version in graph.opset_imports.items() if domain != DOMAIN}
     found = PEERS[name](rest, inputs)
     last, feeds = part_of(graph, own, [value for value in graph.outputs if value in made], found)
-    with Session(_copy(last), devices=[REFERENCE], optimize=False, cache=False, registry=registry) as session:
+    with Session(last, devices=[REFERENCE], optimize=False, cache=False, registry=registry) as session:
         return {**found, **session.run(feeds)}
-
-
-def _copy(graph: Graph) -> Graph:
-    """A session changes the graph that it is given."""
-    from mace_core.graph.serialize import decode_graph, encode_graph
-
-    constants: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> list[Any]:
-        constants.append(tensor)
-        return ["w", len(constants) - 1]
-
-    return decode_graph(encode_graph(graph, keep), lambda dtype, shape, row: constants[row[1]])
 
 
 def _version_of(name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mace_core.errors import ModelError, UsageError
 from mace_core.frontend.load import load_model
 from mace_core.graph import Graph, Node, Value
+from mace_core.graph.copying import copy_graph
 from mace_core.processing.step import FEWEST_OPSET, OnnxStep, Step
 from mace_core.tensor import TensorType
 
@@ -49,7 +50,7 @@ def with_steps(model: Model, before: Sequence[Step] = (), after: Sequence[Step] 
         UsageError: if a step is not for this model.
     """
     without = load_model(model)
-    merging = _Merging(_copy(without))
+    merging = _Merging(copy_graph(without)[0])
     for number, step in enumerate(before):
         merging.put_before(step, f"{BEFORE}/{number}")
     for number, step in enumerate(after):
@@ -57,18 +58,6 @@ def with_steps(model: Model, before: Sequence[Step] = (), after: Sequence[Step] 
     described = {BEFORE: [step.described() for step in before], AFTER: [step.described() for step in after]}
     merging.graph.sort()
     return Processed(merging.graph, without, described)
-
-
-def _copy(graph: Graph) -> Graph:
-    from mace_core.graph.serialize import decode_graph, encode_graph
-
-    constants: list[Any] = []
-
-    def keep(tensor: Any) -> list[Any]:
-        constants.append(tensor)
-        return ["w", len(constants) - 1]
-
-    return decode_graph(encode_graph(graph, keep), lambda dtype, shape, row: constants[row[1]])
 
 
 class _Merging:

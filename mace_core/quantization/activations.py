@@ -8,11 +8,11 @@ from typing import Any
 import numpy.typing as npt
 
 from mace_core.graph import Graph, Node, Value
+from mace_core.graph.copying import copy_graph
 from mace_core.operators.resolver import resolve
 from mace_core.quantization.calibrate import Runner, sample_types
 from mace_core.quantization.configure import Configuration, configure
 from mace_core.quantization.data import CalibrationData
-from mace_core.quantization.editing import copy_graph
 from mace_core.quantization.encodings import dequantize, encoding_for_range
 from mace_core.quantization.moments import computed_products, gather_grams, gather_means
 from mace_core.quantization.outcome import Outcome

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from mace_core.errors import UsageError
 from mace_core.frontend.load import Model
 from mace_core.graph import Graph, Node
+from mace_core.graph.copying import copy_graph
 from mace_core.inputs.pictures import PictureOptions
 from mace_core.quantization.activations import Calibrated
 from mace_core.quantization.budget import FLOAT, parse_size
 from mace_core.quantization.calibrate import Runner
 from mace_core.quantization.configure import excluded_nodes
 from mace_core.quantization.data import DEFAULT_SAMPLES, CalibrationData, Data, calibration_data
-from mace_core.quantization.editing import copy_graph
 from mace_core.quantization.functions import import_function
 from mace_core.quantization.outcome import Judged, Outcome
 from mace_core.quantization.packed_rows import pack_quantized

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Graph
+from mace_core.graph.copying import copy_graph
 from mace_core.progress import report
 from mace_core.quantization.activations import Calibrated
 from mace_core.quantization.calibrate import Runner
 from mace_core.quantization.data import CalibrationData, Feeds
-from mace_core.quantization.editing import copy_graph
 from mace_core.quantization.operators import RULES, Form
 from mace_core.session import Session
 

@@ -8,9 +8,9 @@ from typing import TypeAlias
 
 from mace_core.errors import MaceError, UsageError, describe_error
 from mace_core.graph import Graph
+from mace_core.graph.copying import copy_graph
 from mace_core.progress import report
 from mace_core.quantization.calibrate import Runner
-from mace_core.quantization.editing import copy_graph
 from mace_core.quantization.outcome import Judged, Outcome
 from mace_core.session import Session
 

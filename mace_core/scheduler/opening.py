@@ -71,6 +71,34 @@ class SessionArguments:
     trusts_all: bool = False
     processing: bool = True
 
+    @classmethod
+    def for_writing(
+        cls,
+        *,
+        optimize: bool,
+        registry: Registry | None,
+        devices: Sequence[str] | None = None,
+        options: Mapping[str, Mapping[str, object]] | None = None,
+        strict: bool = False,
+    ) -> SessionArguments:
+        """Those by which a model is made ready to be written, not run: as a package or a library.
+
+        Nothing is taken from the cache, and any model is: who is trusted is asked where the file is used.
+        """
+        return cls(
+            devices=devices,
+            options=options,
+            strict=strict,
+            pins=None,
+            max_signatures=1,
+            optimize=optimize,
+            cache=False,
+            mmap=True,
+            check_numerics=False,
+            registry=registry,
+            trusts_all=True,
+        )
+
     def __post_init__(self) -> None:
         check_max_signatures(self.max_signatures)
         check_options(self.options)

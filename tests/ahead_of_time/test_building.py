@@ -19,7 +19,8 @@ from programs import assert_close, link, run, skip_without
 
 import mace_core as mace
 from mace_core.ahead_of_time import SizeRange, build_library, parse_shape
-from mace_core.errors import InputError, MaceError, ProviderError, UnsupportedError, UsageError
+from mace_core.errors import InputError, MaceError, ProviderError, SignatureError, UnsupportedError, UsageError
+from mace_core.package.keys import make_key_pair
 
 Array = npt.NDArray[Any]
 
@@ -190,6 +191,18 @@ def test_what_32_bits_cannot_count_is_refused(tmp_path: Path) -> None:
             wide, tmp_path / "out", target="armeabi-v7a", shapes={"x": (SizeRange(1 << 20, 1 << 30, 1 << 20),)}
         )
     build_library(wide, tmp_path / "out", target="armeabi-v7a", shapes={"x": (1 << 20,)})
+
+
+def test_a_library_is_built_of_any_model_whoever_is_trusted_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As packages are written: who is trusted is asked where a file is used."""
+    pytest.importorskip("cryptography", reason="cryptography is not installed: it reads keys")
+    _, public, _ = make_key_pair(tmp_path / "release.key")
+    monkeypatch.setenv("MACE_TRUSTED_KEYS", str(public))
+    with pytest.raises(SignatureError, match="is not a package"):
+        mace.Session(network(8), devices=["cpu"])
+    build_library(network(8), tmp_path / "out", name="net", threads=1)
 
 
 def test_an_interrupted_build_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ from onnx import TensorProto, helper
 from mace_core.frontend import load_model
 from mace_core.frontend.onnx.export import save_onnx
 from mace_core.graph import Origin
+from mace_core.graph.copying import copy_graph
 from mace_core.graph.serialize import dump_graph, graph_fingerprint, load_graph
-from mace_core.quantization.editing import copy_graph
 
 TORCH = {  # of torch 2.13's export of a batch normalization within a block within a container
     "namespace": ": net.Net/layers: torch.nn.modules.container.Sequential/layers.0: net.Block",

@@ -15,10 +15,10 @@ import numpy.typing as npt
 from mace_core.errors import CancelledError, MaceError, error_text
 from mace_core.frontend.load import load_model
 from mace_core.graph import Graph, Node, Value
+from mace_core.graph.copying import copy_graph
 from mace_core.progress import report as report_progress
 from mace_core.quantization.calibrate import Runner
 from mace_core.quantization.data import CalibrationData
-from mace_core.quantization.editing import copy_graph
 from mace_core.quantization.encodings import dequantize
 from mace_core.quantization.outcome import Outcome
 from mace_core.quantization.report.findings import LayerFinding, Metric, Report, ValueFinding
