@@ -329,8 +329,8 @@ class PlanInstance:
     ) -> None:
         """Fill in the control block; ``bases`` None: they are there."""
         if bases is not None:
-            self._bases[:] = bases.tolist() if isinstance(bases, np.ndarray) else bases  # type: ignore[assignment]
-        participants = 1 if pool is None else pool.participants(threads)
+            self._bases[:] = bases if type(bases) is list else list(bases)
+        participants = 1 if pool is None or threads == 1 else pool.participants(threads)
         helpers = pool.address if pool is not None and participants > 1 else 0
         filled = (0 if cancel is None else cancel.address, participants, helpers, profile)
         if profile or filled != self._filled:  # most runs are like the one before

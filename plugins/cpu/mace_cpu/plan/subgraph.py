@@ -54,13 +54,14 @@ class CpuSubgraph(CompiledSubgraph):
     def bases(self, bindings: Bindings) -> list[int]:
         """The address per slot: arena, constants, inputs, outputs (and the words that an execution adds)."""
         # `BoundTensor.address`, written out: this is a large part of what a run of a small subgraph takes
-        bases = [_workspace(bindings), self._constants]
-        for tensor in bindings.inputs:
-            bases.append(tensor.buffer.address + tensor.offset)
-        for output in bindings.outputs:
+        workspace = bindings.workspace
+        return [
+            0 if workspace is None else workspace.buffer.address + workspace.offset,
+            self._constants,
+            *[tensor.buffer.address + tensor.offset for tensor in bindings.inputs],
             # an output of unknown shape is computed in the arena and copied when its shape is known
-            bases.append(0 if output is None else output.buffer.address + output.offset)
-        return bases
+            *[0 if output is None else output.buffer.address + output.offset for output in bindings.outputs],
+        ]
 
 
 class CpuExecution(Execution):
@@ -69,7 +70,11 @@ class CpuExecution(Execution):
     def __init__(self, compiled: CpuSubgraph) -> None:
         self._compiled = compiled
         self._instance = compiled.plan.new_instance()
+        # at hand: to look these up takes longer than some plans
         self._has_sizes = compiled.plan.sizes is not None
+        self._slots = compiled.plan.slots
+        self._may_fail = bool(compiled.faults)
+        self._sized_by_run = compiled.assembly.sized_by_run
         self._sizes: Sequence[int] = ()
         self._status = np.zeros(len(compiled.faults) * STATUS_WORDS, np.int64)
         self._status_bytes = self._status.data.cast("B")
@@ -87,17 +92,16 @@ class CpuExecution(Execution):
             self._sizes = bindings.sizes
         for first in compiled.journals:
             self._dims[first] = 0
-        profiling = bindings.profile is not None or bindings.profile_part is not None
         bases = compiled.bases(bindings)
         bases += self._own_words
-        del bases[compiled.plan.slots :]  # the plan counts the slots up to the last one that a step uses
-        if profiling:
-            self._run_profiled(bases, bindings)
-        else:
+        del bases[self._slots :]  # the plan counts the slots up to the last one that a step uses
+        if bindings.profile is None and bindings.profile_part is None:
             self._instance.run(bases, pool=compiled.pool, threads=compiled.threads, cancel=bindings.cancel)
-        if compiled.faults and self._status_bytes != self._no_fault:
+        else:
+            self._run_profiled(bases, bindings)
+        if self._may_fail and self._status_bytes != self._no_fault:
             raise self._fault()
-        for output in compiled.assembly.sized_by_run:
+        for output in self._sized_by_run:
             self._hand_over(output, bindings)
 
     def _run_profiled(self, bases: Sequence[int], bindings: Bindings) -> None:

@@ -11,7 +11,7 @@ from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
-from mace_core.symbolic import hint, is_same, maximum
+from mace_core.symbolic import is_same, maximum
 from mace_core.tensor import DType
 from mace_cpu.pooling.arguments import Arg
 from mace_cpu.pooling.bytes import WORDS, WORDS_OF_MEANS, BytePool
@@ -23,6 +23,7 @@ from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.parts.forms import WindowForm
 from mace_cpu.shared.parts.steps import Word
 from mace_cpu.shared.pixels.reduce import emit_blocked_pixels
+from mace_cpu.shared.program.blocked import is_worth_blocks
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -143,7 +144,7 @@ def lower_pool(program: Program, node: Node) -> None:
         and kind != "lp"
         and dtype is DType.FLOAT32
         and is_flat
-        and (program.values.prefers_blocked(source) or _is_worth_blocks(program, source))
+        and (program.values.prefers_blocked(source) or is_worth_blocks(program, source))
     ):
         n, c, *_ = program.facts.shape(source)
         planes = n * -(-c // program.settings.block)
@@ -173,13 +174,6 @@ def lower_pool(program: Program, node: Node) -> None:
             arguments |= {"indices": program.values.write(indices), "column_major": int(node.attr("storage_order", 0))}
     rows = planes * windows.outputs[0] * windows.outputs[1]
     program.steps.emit(kernel, arguments, extent=0 if program.facts.size(target) == 0 else rows, work=work, form=form)
-
-
-def _is_worth_blocks(program: Program, source: Value) -> bool:
-    """Whether a value in plain order is brought into blocks to be pooled: an element more a window costs as much as
-    moving several, where lanes are neighbors in a row."""
-    channels = hint(program.facts.shape(source)[1])
-    return 2 * channels >= program.settings.block and program.facts.constant_of(source) is None
 
 
 def emit_byte_pool(

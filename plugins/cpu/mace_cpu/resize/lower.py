@@ -33,7 +33,7 @@ from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
 from mace_cpu.shared.parts.steps import Word
-from mace_cpu.shared.program.blocked import blocked_shape
+from mace_cpu.shared.program.blocked import blocked_shape, is_worth_blocks
 from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
@@ -145,7 +145,8 @@ def lower_resize(program: Program, node: Node) -> None:
         return
     axes = resized_axes(program.facts.view, node)
     sampling = sampling_of(program.facts.view, node)
-    blocked = program.values.prefers_blocked(source) and all(axis.axis != 1 for axis in axes)
+    lies_so = program.values.prefers_blocked(source) or (bool(axes) and is_worth_blocks(program, source))
+    blocked = lies_so and all(axis.axis != 1 for axis in axes)
     layout = Layout.BLOCKED if blocked else Layout.PLAIN
     if not axes:
         program.values.alias(target, program.values.read(source, layout), layout)

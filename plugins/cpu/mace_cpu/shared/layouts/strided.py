@@ -177,7 +177,7 @@ def _emit_woven(steps: Steps, source: At, target: At, axes: Sequence[Axis], wove
             **_columns(outer),
         },
         extent=planes * -(-pixels // WOVEN_UNIT),
-        work=planes * count * pixels / 2,
+        work=planes * count * pixels,
     )
 
 

@@ -6,7 +6,8 @@ import math
 
 from mace_core.graph import Value
 from mace_core.native.numba_kernel import numba_source
-from mace_core.symbolic import divisor, maximum
+from mace_core.symbolic import divisor, hint, maximum
+from mace_core.tensor import DType
 from mace_cpu.shared.layouts.blocks import PIXELS_PER_UNIT, shape_in_blocks
 from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -19,6 +20,15 @@ SMALLEST_LANE_GROUP = 4
 def blocked_shape(program: Program, value: Value) -> tuple[int, ...]:
     """(N, blocks, *spatial, block): the BLOCKED layout as a plain shape."""
     return shape_in_blocks(program.facts.shape(value), program.settings.block)
+
+
+def is_worth_blocks(program: Program, value: Value) -> bool:
+    """Whether a value in plain order is brought into blocks for a kernel that looks at pixels around each other: with
+    lanes that are neighbors in a row it takes several times as long, which is more than moving them."""
+    if program.facts.dtype(value) is not DType.FLOAT32 or program.facts.constant_of(value) is not None:
+        return False
+    shape = program.facts.shape(value)
+    return len(shape) > 2 and 2 * hint(shape[1]) >= program.settings.block
 
 
 def read_axes(program: Program, value: Value) -> tuple[Buf, list[list[tuple[int, int]]]]:
