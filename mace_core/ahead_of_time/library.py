@@ -48,6 +48,7 @@ _MOST_BYTES_OF_32 = (1 << 31) - 1
 
 _MADE_BY = f"MACE {VERSION}"
 _WEIGHTS = "mace_library_weights"
+ANDROID_LIBRARIES = ("libc.so",)
 WEIGHT_PLACES = ("inside", "file")
 """Where the weights of a library may be."""
 _ALLOWED = frozenset(
@@ -137,6 +138,7 @@ def build_library(
     optimize: bool = True,
     linker: str | None = None,
     weights: str = "inside",
+    for_android: bool = False,
     registry: Registry | None = None,
 ) -> Library:
     """Build a library for C and C++ programs of one or several models, for a processor that need not be this one.
@@ -156,6 +158,8 @@ def build_library(
         linker: a program, with arguments, that makes the shared library; found by itself where None.
         weights: where they are: "inside" the library, or in a "file" beside it, which the program gives to
             ``mace_create_with`` (see ``mace_weights.h``).
+        for_android: the shared library asks for Android's ``libc.so``, without which ``System.loadLibrary`` and
+            ``dlopen`` do not load it there; one that asks for nothing suits every C library where a program brings it.
         registry: where providers are found; the process's own by default.
 
     Raises:
@@ -200,9 +204,10 @@ def build_library(
         for part in parts:
             part.check_fits_32(target)
     library = symbol_of(name) if name else parts[0].symbol
+    needed = ANDROID_LIBRARIES if for_android else ()
     folder = Path(out)
     with _Staging(folder) as staging:
-        return _written(library, target, facts.target, parts, pool, is_apart, folder, staging, linker, start)
+        return _written(library, target, facts.target, parts, pool, is_apart, folder, staging, linker, needed, start)
 
 
 def _signatures(shapes: object, model: str) -> list[Shapes]:
@@ -359,6 +364,7 @@ def _written(
     folder: Path,
     staging: _Staging,
     linker: str | None,
+    needed: Sequence[str],
     start: float,
 ) -> Library:
     from mace_core.native.archive import Member, write_archive
@@ -387,7 +393,7 @@ def _written(
     with archive_path.open("wb") as file:
         archive_bytes = write_archive(file, [Member(object_path, exports)])
     shared_path = libraries / f"lib{library}.so"
-    shared = _Shared(object_path, target_name, shared_path, exports, linker, staging)
+    shared = _Shared(object_path, target_name, shared_path, exports, linker, needed, staging)
     header = header_text(
         library, [HeaderModel(p.symbol, p.model.file, p.inputs, p.outputs, p.states) for p in parts], _MADE_BY
     )
@@ -435,13 +441,15 @@ class _Shared:
         relative: Path,
         exports: Sequence[str],
         linker: str | None,
+        needed: Sequence[str],
         staging: _Staging,
     ) -> None:
         self.found: LinkedLibrary | None = None
         self.error: LinkError | None = None
         self.missing = ""
         try:
-            self.found = link_shared([object_path], target, object_path.with_name(relative.name), exports, linker)
+            out = object_path.with_name(relative.name)
+            self.found = link_shared([object_path], target, out, exports, linker, needed)
             staging.path(relative)
         except LinkerMissingError as error:
             self.missing = str(error)

@@ -63,9 +63,7 @@ class LibraryModel:
         self.assumed = ""
         for kind, values in (("input", self.inputs), ("output", self.outputs)):
             for value in values:
-                if not isinstance(value.type, TensorType) or (
-                    kind == "input" and value.type.dtype not in SUPPORTED_TYPES
-                ):
+                if not isinstance(value.type, TensorType) or value.type.dtype not in SUPPORTED_TYPES:
                     raise UnsupportedError(
                         f"{self.label}: the {kind} '{value.name}' is {value.type}, which a C program cannot pass; "
                         "tensors of whole bytes can be"

@@ -94,6 +94,14 @@ def compile_command(
             show_default=False,
         ),
     ] = "",
+    android: Annotated[
+        bool,
+        typer.Option(
+            "--android",
+            help="With --target: the shared library asks for Android's libc.so, so that System.loadLibrary and dlopen "
+            "load it there by itself.",
+        ),
+    ] = False,
     shape: Annotated[
         list[str],
         typer.Option(
@@ -147,10 +155,11 @@ def compile_command(
             flags = (("--device", device), ("--option", option), ("--strict", strict), ("--repair", repair))
             other = next((name for name, given in flags if given), content.given or "a sample")
             raise UsageError(f"{other} is for packages, and --target builds a library: leave one of the two out")
-        compile_libraries(model, more, target, out, shape, name, threads, linker, weights, output)
+        compile_libraries(model, more, target, out, shape, name, threads, linker, weights, android, output)
         return
-    if more or name or linker or weights:
-        given = "--with" if more else "--name" if name else "--linker" if linker else "--weights"
+    if more or name or linker or weights or android:
+        texts = {"--with": more, "--name": name, "--linker": linker, "--weights": weights, "--android": android}
+        given = next(flag for flag, value in texts.items() if value)
         raise UsageError(f"{given} is for libraries: name a --target, too")
     if not device:
         raise UsageError("name a --device to compile for (a package), or a --target (a library for C and C++)")

@@ -25,6 +25,7 @@ def compile_libraries(
     threads: int,
     linker: str,
     weights: str,
+    android: bool,
     output: OutputOptions,
 ) -> None:
     """Build a library for each target, and tell what is in it.
@@ -57,6 +58,7 @@ def compile_libraries(
                     threads=threads or DEFAULT_THREADS,
                     linker=linker or None,
                     weights=weights or WEIGHT_PLACES[0],
+                    for_android=android,
                 )
             )
     output.deliver(

@@ -23,6 +23,9 @@ TARGETS: Mapping[str, str] = {
 }
 """By the name of an ABI, what it is built for."""
 
+_ANDROID = ("armeabi-v7a", "arm64-v8a")
+"""Names that Android has for processors; those of Linux systems are armhf and arm64."""
+
 
 @dataclass(frozen=True, slots=True)
 class BuiltLibrary:
@@ -78,8 +81,17 @@ def build_libraries(
         target = TARGETS[abi]
         if any(each.target == target for each in done):  # arm64 beside arm64-v8a: the library is the same
             continue
+        serves_android = abi in _ANDROID and all(TARGETS[each] != target for each in abis if each not in _ANDROID)
         try:
-            made = build_library(models, folder, target=target, name=symbol, optimize=optimize, weights=weights)
+            made = build_library(
+                models,
+                folder,
+                target=target,
+                name=symbol,
+                optimize=optimize,
+                weights=weights,
+                for_android=serves_android,
+            )
         except MaceError as error:
             done.append(BuiltLibrary(abi, target, failure=str(error).replace(f"{folder}/", "")))
             continue

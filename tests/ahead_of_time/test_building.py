@@ -145,6 +145,22 @@ def test_what_has_no_native_code_is_refused_with_the_node(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("type", ["INT4", "STRING"])
+def test_an_output_that_c_has_no_type_for_is_refused(type: str, tmp_path: Path) -> None:
+    kind = getattr(TensorProto, type)
+    graph = helper.make_graph(
+        [helper.make_node("Cast", ["x"], ["y"], to=kind)],
+        "odd",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4])],
+        [helper.make_tensor_value_info("y", kind, [4])],
+    )
+    odd = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    with pytest.raises(
+        UnsupportedError, match=rf"the output 'y' is {type.lower()}\[4\], which a C program cannot pass"
+    ):
+        build_library(odd, tmp_path / "out")
+
+
 def test_what_means_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean 'arm64-v8a'"):
         build_library(network(8), tmp_path / "out", target="arm64-v8")

@@ -98,6 +98,19 @@ def test_every_linker_makes_a_library_that_programs_load(target: str, linker: st
     assert done.stdout == "42\n"
 
 
+@pytest.mark.parametrize("linker", LINKERS)
+@pytest.mark.parametrize("target", ["arm64-v8a", "armeabi-v7a"])
+def test_a_library_for_android_asks_for_its_c_library(target: str, linker: str, tmp_path: Path) -> None:
+    chosen = LINKERS[linker](target)
+    if shutil.which(chosen.split()[0]) is None:
+        pytest.skip(f"{chosen.split()[0]} is not installed")
+    objects, out = [tiny(tmp_path, target)], tmp_path / "libtiny.so"
+    made = link_shared(objects, target, out, ["tiny_model"], chosen, needed=["libc.so"])
+    facts = read_library(made.path)
+    assert (facts.soname, facts.needed, facts.exported) == ("libtiny.so", ("libc.so",), ("tiny_model",))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["libtiny.so", "tiny.o"]
+
+
 def test_a_32_bit_library_that_is_silent_on_floats_is_refused(tmp_path: Path) -> None:
     skip_without("armeabi-v7a")
     careless = tiny(tmp_path, "armeabi-v7a", merged=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from mace_core import Session
+from mace_core.ahead_of_time.linking import read_library
 from mace_core.cli.main import main
 from mace_core.deployment.interface import Port
 from mace_core.deployment.samples import random_samples
@@ -117,6 +119,18 @@ def test_a_model_in_code_is_in_the_library_alone(
         assert weights[:64] not in (built / "lib/riscv64/small.o").read_bytes()
     assert main(["convert", "small.yml", "--no-libraries", "--no-validate"]) == 0  # what else could be delivered
     assert (built / "model" / "small.mace").is_file()
+
+
+@pytest.mark.parametrize(("abis", "needed"), [("arm64-v8a", ("libc.so",)), ("arm64-v8a,arm64", ()), ("arm64", ())])
+def test_an_abi_of_android_has_a_library_for_android(
+    abis: str, needed: tuple[str, ...], small: dict[str, Any], folder: Path
+) -> None:
+    if shutil.which("aarch64-linux-gnu-ld") is None and shutil.which("ld.lld") is None:
+        pytest.skip("no linker for arm64 is installed")
+    small["target_abis"] = abis
+    (folder / "small.yml").write_text(yaml.safe_dump(small), encoding="utf-8")
+    assert main(["convert", "small.yml", "--no-validate"]) == 0
+    assert read_library(folder / "build/small/lib/arm64-v8a/libsmall.so").needed == needed
 
 
 def test_a_model_in_a_file_has_its_weights_beside_the_library(small: dict[str, Any], folder: Path) -> None:

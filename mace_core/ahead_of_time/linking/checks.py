@@ -65,12 +65,13 @@ class LibraryFacts:
     alignment: int
     float_arguments: int | None
 
-    def complaints(self, machine: Machine, exports: Sequence[str]) -> Iterator[str]:
+    def complaints(self, machine: Machine, exports: Sequence[str], needed: Sequence[str] = ()) -> Iterator[str]:
         """What is wrong with it, one after the other.
 
         Args:
             machine: that it should be for.
             exports: the symbols that it should have.
+            needed: the libraries that it should ask for.
         """
         if (self.machine, self.bits) != (machine.name, machine.bits):
             yield f"it is for {self.machine} ({self.bits} bits), not for {machine.name} ({machine.bits} bits)"
@@ -78,8 +79,8 @@ class LibraryFacts:
             yield f"it exports {_listed(self.exported)}, not {_listed(sorted(exports))}"
         if unknown := [name for name in self.undefined if name not in LIBC]:
             yield f"it needs {_listed(unknown)}, which the C library does not have everywhere"
-        if self.needed:
-            yield f"it asks for {_listed(self.needed)}"
+        if self.needed != tuple(needed):
+            yield f"it asks for {_listed(self.needed) or 'no library'}, not for {_listed(needed) or 'none'}"
         if self.has_text_relocations:
             yield "its code would be changed when it is loaded (text relocations)"
         if self.has_writable_code:
