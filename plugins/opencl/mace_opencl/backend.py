@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,6 +51,9 @@ class OpenClBackend(Backend):
     def __init__(self, device: Device, options: Mapping[str, Any]) -> None:
         import pyopencl as cl
 
+        # A driver's remarks on kernels that it builds are of no use to those who run models; whoever sets
+        # PYOPENCL_COMPILER_OUTPUT sees them all the same.
+        warnings.filterwarnings("ignore", "Non-empty compiler output", cl.CompilerWarning)
         self.device = device
         self.api = api.load()
         facts = _find(self.api, device)
