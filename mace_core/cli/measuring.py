@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import math
 import statistics
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +12,6 @@ from mace_core.errors import UsageError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from mace_core.provider.execution import CancelFlag
     from mace_core.scheduler.planning.specs import ValueSpec
     from mace_core.session import Session
 
@@ -35,8 +30,9 @@ class Timings:
 
     def percentile(self, fraction: float) -> float:
         """The shortest latency that ``fraction`` of the runs do not exceed (the nearest-rank method)."""
-        rank = math.ceil(round(fraction * len(self.latencies), 9))
-        return self.latencies[max(0, rank - 1)]
+        from mace_core.measurement.statistics import percentile
+
+        return percentile(self.latencies, fraction)
 
     @property
     def median(self) -> float:
@@ -63,49 +59,11 @@ def time_runs(session: Session, feeds: Mapping[str, Any], *, runs: int, warmup: 
     Raises:
         MaceError: what a run raises; the other threads are stopped first.
     """
-    from mace_core.provider.execution import CancelFlag
+    from mace_core.measurement.streams import run_streams
 
-    cancel, start = CancelFlag(), threading.Barrier(streams)
-    with concurrent.futures.ThreadPoolExecutor(streams, thread_name_prefix="mace-benchmark") as threads:
-        work = [threads.submit(_stream, session, feeds, runs, warmup, start, cancel) for _ in range(streams)]
-        try:
-            failure: BaseException | None = None
-            for done in concurrent.futures.as_completed(work):
-                if failure is None and (error := done.exception()) is not None:
-                    failure = None if isinstance(error, threading.BrokenBarrierError) else error
-                    cancel.set()
-            if failure is not None:
-                raise failure
-        except BaseException:
-            cancel.set()  # leaving the block waits for the threads
-            start.abort()
-            raise
-    spans = [span for done in work for span in done.result()]
+    found = run_streams([session] * streams, feeds, warmup=warmup, goes_on=lambda done, seconds: done < runs)
+    spans = [span for each in found for span in each]
     return Timings(sorted(end - begin for begin, end in spans), max(e for _, e in spans) - min(b for b, _ in spans))
-
-
-def _stream(
-    session: Session,
-    feeds: Mapping[str, Any],
-    runs: int,
-    warmup: int,
-    start: threading.Barrier,
-    cancel: CancelFlag,
-) -> list[tuple[float, float]]:
-    """Start and end of each run of one thread."""
-    try:
-        for _ in range(warmup):
-            session.run(feeds, cancel=cancel)
-    except BaseException:
-        start.abort()  # the others do not wait for this one
-        raise
-    start.wait()
-    spans = []
-    for _ in range(runs):
-        begin = time.perf_counter()
-        session.run(feeds, cancel=cancel)
-        spans.append((begin, time.perf_counter()))
-    return spans
 
 
 def batch_inputs(inputs: Sequence[ValueSpec]) -> list[str]:

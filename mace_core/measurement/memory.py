@@ -1,7 +1,7 @@
 """What a process that runs a model holds in memory, and since when: files, code, arenas, Python.
 
-    from mace_core.measurement import observe_memory
-    found = observe_memory("model.onnx", lambda: Session("model.onnx"), feeds_of, runs=20)
+    with MemoryObserver("model.onnx", ["model.onnx"]) as observer:
+        found = observe_memory(observer, lambda: Session("model.onnx"), feeds_of, runs=20)
 
 The figures are those of the whole process that calls; `mace memory` calls it in a process of its own.
 """
@@ -85,7 +85,6 @@ class Moment:
     @property
     def total(self) -> KindUse:
         """All kinds together."""
-        """Of all kinds together."""
         found = KindUse()
         for each in self.kinds.values():
             found = found.plus(each)
@@ -326,5 +325,5 @@ def _is_anonymous(pages: Any) -> bool:
 def _is_within_cache(path: Path) -> bool:
     from mace_core.caching.cache import cache_dir
 
-    folder = str(cache_dir())
-    return str(path).startswith(folder) or str(path).startswith(str(Path(folder).resolve()))
+    folder = cache_dir()
+    return path.is_relative_to(folder) or path.is_relative_to(folder.resolve())

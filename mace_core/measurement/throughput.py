@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mace_core.host.power import PackageMeter
 from mace_core.measurement.statistics import percentile
+from mace_core.measurement.streams import Spans, run_streams
 from mace_core.progress import report
-from mace_core.provider.execution import CancelFlag
 
 if TYPE_CHECKING:
     from mace_core.session import Session
@@ -149,30 +148,21 @@ def measure_throughput(
     Raises:
         MaceError: what a run raises; the other streams are stopped first.
     """
-    cancel, begin = CancelFlag(), threading.Barrier(streams + 1)
     given = [sessions[number % len(sessions)] for number in range(streams)]
-    with ThreadPoolExecutor(streams, thread_name_prefix="mace-stream") as threads:
-        work = [threads.submit(_stream, session, feeds, warmup, seconds, begin, cancel) for _, session in given]
-        try:
-            begin.wait()
-            meter, processor = PackageMeter(), time.process_time()
-            before = meter.read()
-            started = time.perf_counter()
-            _tell_progress(started, seconds, cancel, work)
-            for done in as_completed(work):
-                if (error := done.exception()) is not None and not isinstance(error, threading.BrokenBarrierError):
-                    raise error
-        except threading.BrokenBarrierError:  # a stream failed while it warmed up: its own error is told
-            cancel.set()
-            for each in work:
-                if (error := each.exception()) is not None and not isinstance(error, threading.BrokenBarrierError):
-                    raise error from None
-            raise
-        except BaseException:
-            cancel.set()  # leaving the block waits for the threads
-            begin.abort()
-            raise
-    spans = [done.result() for done in work]
+    meter, processor, before = PackageMeter(), 0.0, None
+
+    def note_and_tell(work: Sequence[Future[Spans]]) -> None:
+        nonlocal processor, before
+        processor, before = time.process_time(), meter.read()
+        _tell_progress(time.perf_counter(), seconds, work)
+
+    spans = run_streams(
+        [session for _, session in given],
+        feeds,
+        warmup=warmup,
+        goes_on=lambda runs, passed: passed < seconds,
+        meanwhile=note_and_tell,
+    )
     first = min(span[0][0] for span in spans)
     last = max(span[-1][1] for span in spans)
     used = time.process_time() - processor
@@ -185,34 +175,7 @@ def measure_throughput(
     return Throughput(made, batch, last - first, used, watts)
 
 
-def _tell_progress(started: float, seconds: float, cancel: CancelFlag, work: Sequence[Any]) -> None:
+def _tell_progress(started: float, seconds: float, work: Sequence[Future[Spans]]) -> None:
     while (passed := time.perf_counter() - started) < seconds and not any(each.done() for each in work):
         report("measuring", min(int(passed * 10), int(seconds * 10)), max(1, int(seconds * 10)))
         time.sleep(min(0.1, max(0.001, seconds - passed)))
-
-
-def _stream(
-    session: Session,
-    feeds: Mapping[str, Any],
-    warmup: int,
-    seconds: float,
-    begin: threading.Barrier,
-    cancel: CancelFlag,
-) -> list[tuple[float, float]]:
-    """Start and end of each run of one thread; at least one."""
-    try:
-        for _ in range(warmup):
-            session.run(feeds, cancel=cancel)
-    except BaseException:
-        begin.abort()  # the others do not wait for this one
-        raise
-    begin.wait()
-    spans: list[tuple[float, float]] = []
-    end = time.perf_counter() + seconds
-    while True:
-        started = time.perf_counter()
-        session.run(feeds, cancel=cancel)
-        ended = time.perf_counter()
-        spans.append((started, ended))
-        if ended >= end:
-            return spans

@@ -1,16 +1,20 @@
-"""The fixtures of the tests of the command line: models, and the `mace` command."""
+"""A model to be measured."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
-_source = Path(__file__).parents[1] / "cli" / "conftest.py"
-_spec = importlib.util.spec_from_file_location("cli_fixtures", _source)
-assert _spec is not None and _spec.loader is not None
-_fixtures = importlib.util.module_from_spec(_spec)
-sys.modules[_spec.name] = _fixtures
-_spec.loader.exec_module(_fixtures)
+import pytest
 
-commands, mace, model = _fixtures.commands, _fixtures.mace, _fixtures.model
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """``y = Relu(x)`` with x float32 ["n", 3]."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "small", ends[:1], ends[1:])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path

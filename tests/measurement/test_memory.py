@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -99,27 +97,6 @@ class TestChild:
             ask_child(f"def answer(question):\n    {body}", {}, keeps_quiet=True)
         assert failed.value.code == code
         assert ("broken" in failed.value.said) == (code == 1)
-
-
-@LINUX
-@pytest.mark.full
-def test_the_command_shows_kinds_steps_and_sizes_and_draws_them(
-    mace: Callable[..., Any], model: Path, tmp_path: Path
-) -> None:
-    ran = mace("memory", str(model), "--runs", "4", "--shape", "x=2x3", "--chart", "m.svg", "--json")
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
-    names = [moment["name"] for moment in found["moments"]]
-    assert names == ["Python", "numpy", "mace_core", "load", "inputs", "compile", "first run", "steady runs", "close"]
-    assert found["moments"][0]["total"]["pss"] < found["moments"][-2]["total"]["pss"] <= found["most_resident_bytes"]
-    assert len(found["steady"]) == 4
-    assert found["weight_bytes"] == 8 * 4
-    assert (tmp_path / "m.svg").read_text().startswith("<svg")
-
-
-def test_a_model_that_is_not_there_is_one_sentence(mace: Callable[..., Any]) -> None:
-    ran = mace("memory", "missing.onnx")
-    assert (ran.returncode, ran.stderr) == (2, "mace: error: there is no model file 'missing.onnx'\n")
 
 
 @LINUX

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -125,21 +122,3 @@ def test_real_sessions_take_turns_and_are_closed(model: Path) -> None:
             session.run(feeds)
     assert len(table("m", found).rows) == 2
     assert charts_svg(charts(found), "threads").startswith("<svg")
-
-
-@pytest.mark.full
-def test_the_command_prints_advice_and_json(mace: Callable[..., Any], model: Path, tmp_path: Path) -> None:
-    arguments = (str(model), "--most", "2", "--rounds", "3", "--shape", "x=2x3", "--chart", "t.html")
-    ran = mace("tune-threads", *arguments, "--json", plugins="cpu")
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
-    assert found["rounds"] == 3
-    assert {each["threads"] for each in found["candidates"]} <= {1, 2}
-    assert len(found["conclusions"]) == 4
-    assert "<svg" in (tmp_path / "t.html").read_text()
-
-
-def test_what_it_looks_for_may_not_be_given(mace: Callable[..., Any], model: Path) -> None:
-    ran = mace("tune-threads", str(model), "--threads", "2")
-    assert ran.returncode == 2
-    assert "--most N limits" in ran.stderr

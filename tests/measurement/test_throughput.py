@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -64,19 +61,3 @@ def test_streams_share_the_sessions_in_turn_and_stop_in_time(model: Path) -> Non
 def test_a_run_that_fails_ends_all_streams_with_its_error(model: Path, warmup: int) -> None:
     with Session(model, devices=["cpu"]) as session, pytest.raises(InputError):
         measure_throughput([("cpu", session)], {"x": np.ones((2, 5), np.float32)}, streams=3, seconds=60, warmup=warmup)
-
-
-def test_the_command_measures_draws_and_refuses_what_has_no_place(
-    mace: Callable[..., Any], model: Path, tmp_path: Path
-) -> None:
-    ran = mace(
-        "benchmark", str(model), "--seconds", "0.3", "--streams", "2", "--shape", "x=2x3", "--chart", "t.svg", "--json",
-        plugins="cpu",
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)["throughput"]
-    assert found["streams"] == 2 and found["total"]["runs"] >= 2
-    assert found["total"]["p50"] <= found["total"]["p99"]
-    assert (tmp_path / "t.svg").is_file()
-    for wrong in (["--seconds", "1", "--trace", "t.json"], ["--chart", "t.svg"], ["--spread", "--seconds", "1"]):
-        assert mace("benchmark", str(model), *wrong).returncode == 2
