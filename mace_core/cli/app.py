@@ -19,6 +19,7 @@ from mace_core.cli.compile import compile_command
 from mace_core.cli.convert import convert, option_word
 from mace_core.cli.devices import devices
 from mace_core.cli.doctor import doctor
+from mace_core.cli.error_messages import message_of
 from mace_core.cli.exit_codes import CLICK_ERROR, FAILURE, INTERRUPTED, OK, USAGE, exit_code_of
 from mace_core.cli.explain import explain
 from mace_core.cli.inspect import inspect
@@ -36,7 +37,6 @@ from mace_core.cli.streams import OutputLostError, give_up_output
 from mace_core.cli.tune_threads import tune_threads
 from mace_core.cli.validate import validate
 from mace_core.cli.verbosity import level_of, set_up_logging
-from mace_core.errors import MaceError, advice_for
 from mace_core.version import VERSION
 
 app = typer.Typer(
@@ -183,7 +183,7 @@ def _report(error: BaseException, arguments: Sequence[str]) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
         sys.stderr.write(f"{error}\n")
         return USAGE
-    code, message = exit_code_of(error), _message_of(error)
+    code, message = exit_code_of(error), message_of(error)
     _say(message if code == INTERRUPTED else f"error: {message}")
     if "--json" in arguments:
         from mace_core.cli.json_output import error_document, to_json
@@ -195,24 +195,6 @@ def _report(error: BaseException, arguments: Sequence[str]) -> int:
     return code
 
 
-def _message_of(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt | typer.Abort):
-        return "stopped"
-    if isinstance(error, CLICK_ERROR):
-        return _click_message(error)
-    if isinstance(error, MaceError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return "there is not enough memory"
-    if isinstance(error, OSError) and error.filename is not None:
-        advice = advice_for(error)
-        return f"{error.strerror}: '{error.filename}'" + (f"; {advice}" if advice else "")
-    if isinstance(error, OSError) and error.errno is not None:
-        advice = advice_for(error)
-        return f"the system refuses: {error.strerror or error}" + (f"; {advice}" if advice else "")
-    return f"{type(error).__name__}: {error} - this is a defect; run again with --debug for the details"
-
-
 def _kind_of(error: BaseException) -> str:
     """The name that a program may look at: a class of `mace_core.errors`, or of Python."""
     return "UsageError" if isinstance(error, CLICK_ERROR) else type(error).__name__
@@ -221,14 +203,6 @@ def _kind_of(error: BaseException) -> str:
 def _command_of(arguments: Sequence[str]) -> str:
     """The sub-command that the line asks for; "" if it names none."""
     return next((argument for argument in arguments if not argument.startswith("-")), "")
-
-
-def _click_message(error: BaseException) -> str:
-    """Typer's own message with the way to more help."""
-    message = str(getattr(error, "format_message", error.__str__)())
-    context = getattr(error, "ctx", None)
-    path = getattr(context, "command_path", "mace")
-    return f"{message} (see '{path} --help')" if message else f"see '{path} --help'"
 
 
 def _say(text: str) -> None:

@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from mace_core.cli.exit_codes import OK, exit_code_of
+from mace_core.cli.error_messages import message_of
+from mace_core.cli.exit_codes import FAILURE, INTERRUPTED, OK, exit_code_of
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,10 +17,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(given)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python says it once more at its end
-        return 1
+        return FAILURE
     except (Exception, KeyboardInterrupt) as error:
-        sys.stderr.write(f"mace_run: {_message_of(error)}\n")
-        return exit_code_of(error)
+        code, message = exit_code_of(error), message_of(error, defect="please report it")
+        sys.stderr.write(f"mace_run: {message if code == INTERRUPTED else f'error: {message}'}\n")
+        return code
 
 
 def _run(given: Sequence[str]) -> int:
@@ -45,20 +47,6 @@ def _run(given: Sequence[str]) -> int:
 def _say(text: str) -> None:
     """A line of the log."""
     sys.stderr.write(f"I mace_run: {text}\n")
-
-
-def _message_of(error: BaseException) -> str:
-    from mace_core.errors import MaceError
-
-    if isinstance(error, KeyboardInterrupt):
-        return "stopped"
-    if isinstance(error, MaceError):
-        return f"error: {error}"
-    if isinstance(error, MemoryError):
-        return "error: there is not enough memory"
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"error: {error.strerror}: '{error.filename}'"
-    return f"error: {type(error).__name__}: {error} - this is a defect"
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _number(text: str) -> float:
-    return _numbers(text)[0] if "," not in text else _numbers("x")[0]
+    (found,) = _numbers(text)  # several raise ValueError, as what is none does
+    return found
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -99,9 +100,12 @@ def parse_step(text: str, *, is_before: bool) -> Step:
     """
     option = "--before" if is_before else "--after"
     try:
-        name, *given = shlex.split(text)
+        words = shlex.split(text)
     except ValueError as error:
         raise UsageError(f"{option} '{text}': {error}") from None
+    if not words:
+        raise UsageError(f"{option} '{text}' names no step")
+    name, *given = words
     port = "input" if is_before else "output"
     if name.lower().endswith(".onnx"):
         options = _options(option, text, given, {port: ("port", str)})

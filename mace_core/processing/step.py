@@ -171,12 +171,18 @@ def read_labels(labels: str | Sequence[str], metadata: Mapping[str, str]) -> lis
         if key not in metadata:
             known = ", ".join(f"'{each}'" for each in metadata) or "none"
             raise UsageError(f"labels: the model has no metadata '{key}'; it has {known}")
-        return metadata[key].splitlines()
+        return _lines(metadata[key])
     try:
-        return Path(labels).read_text(encoding="utf-8").splitlines()
+        return _lines(Path(labels).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"labels: there is no file '{labels}'") from None
     except OSError as error:
         raise UsageError(f"labels: '{labels}' cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError:
         raise UsageError(f"labels: '{labels}' is no text in UTF-8") from None
+
+
+def _lines(text: str) -> list[str]:
+    """What is between line feeds alone: a label may be a space that Python's own lines end at (U+2028, U+0085)."""
+    found = [line.removesuffix("\r") for line in text.split("\n")]
+    return found[:-1] if found[-1] == "" else found

@@ -25,6 +25,7 @@ from mace_core.numerics import make_samples, validate_samples
 from mace_core.package import NewSection, open_package, write_package
 from mace_core.package.steps import read_steps
 from mace_core.processing import Boxes, Classes, OnnxStep, Picture, Softmax, Step, Text, parse_step, with_steps
+from mace_core.processing.step import read_labels
 from mace_core.testing.models import find_packaged_model
 
 FLOAT, UINT8, INT8 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8
@@ -99,6 +100,11 @@ def test_classes_with_labels() -> None:
     np.testing.assert_allclose(found["scores"], np.sort(grown / grown.sum())[:, :1:-1], rtol=1e-5)
     found = run(handing_on(["n", 4]), {"x": np.vstack([scores, -scores])}, after=[Classes()])
     assert (found["classes"].dtype, found["classes"].tolist()) == (np.int64, [[3], [0]])
+
+
+def test_labels_of_a_file_end_at_line_feeds_alone(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes("a\u2028\r\n\x85b\n \n\nc\x0c".encode())
+    assert read_labels(str(tmp_path / "labels.txt"), {}) == ["a\u2028", "\x85b", " ", "", "c\x0c"]
 
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=5, max_size=5), min_size=1, max_size=3))
@@ -237,6 +243,7 @@ def test_what_an_accelerator_compiled_serves_pictures_of_any_size(tmp_path: Path
     ("text", "told"),
     [
         ("pictures", "'pictures' is none of picture, sound, and no .onnx file"),
+        ("", "--before '' names no step"),
         ("picture size=3", "size=3 means nothing"),
         ("picture sise=3x3", "'sise' is none of size"),
         ("picture mean=nan", "mean=nan means nothing"),
