@@ -17,6 +17,9 @@ SAMPLED_FROM = 4_000_000
 """Elements beyond which the statistics of a constant are those of a sample."""
 
 _BINS = 24
+_SQUARED_BEYOND = 1e150
+"""Numbers beyond it are looked at in parts of the largest, since their squares and sums are beyond float64."""
+
 _ITEMS_SHOWN = 16
 _LETTERS_SHOWN = 400
 
@@ -29,12 +32,10 @@ class _Texts:
         self._numbers: dict[str, int] = {}
 
     def number(self, text: str) -> int:
-        return self._numbers.setdefault(text, len(self.all)) if text in self._numbers else self._new(text)
-
-    def _new(self, text: str) -> int:
-        self._numbers[text] = len(self.all)
-        self.all.append(text)
-        return self._numbers[text]
+        found = self._numbers.setdefault(text, len(self.all))
+        if found == len(self.all):
+            self.all.append(text)
+        return found
 
 
 class GraphData:
@@ -148,16 +149,25 @@ def statistics_of(tensor: Tensor) -> dict[str, Any] | None:
     if not len(good):
         return found
     low, high = float(good.min()), float(good.max())
-    counts, _ = np.histogram(good, bins=_BINS, range=(low, high) if high > low else (low - 0.5, high + 0.5))
+    unit = max(-low, high) if max(-low, high) > _SQUARED_BEYOND else 1.0
+    scaled = good / unit
     return {
         **found,
         "low": low,
         "high": high,
-        "mean": float(good.mean()),
-        "deviation": float(good.std()),
+        "mean": float(scaled.mean()) * unit,
+        "deviation": float(scaled.std()) * unit,
         "zeros": float((good == 0).mean()),
-        "counts": counts.tolist(),
+        "counts": _counts(scaled, low / unit, high / unit),
     }
+
+
+def _counts(numbers: npt.NDArray[Any], low: float, high: float) -> list[int]:
+    """How many numbers are in each of equal parts from low to high; `numpy.histogram` refuses narrow ranges."""
+    if not low < high:  # all are one number, shown in the middle
+        return [len(numbers) if part == _BINS // 2 else 0 for part in range(_BINS)]
+    parts = ((numbers - low) / (high - low) * _BINS).astype(np.int64)
+    return list(np.bincount(np.minimum(parts, _BINS - 1), minlength=_BINS).tolist())
 
 
 def _statistics_of_stored(tensor: ComputedTensor) -> dict[str, Any] | None:

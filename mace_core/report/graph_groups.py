@@ -17,6 +17,9 @@ MOST_TOGETHER = 60
 ALL_AT_ONCE = 120
 """Nodes of a model that needs no pieces."""
 
+MOST_DEEP = 30
+"""Groups within each other; what a longer path says behind them is left out."""
+
 _ENOUGH = 0.5
 """The share of nodes that must tell their module, or have a scope in their name, for that to be used."""
 
@@ -107,14 +110,14 @@ def _paths(graph: Graph) -> dict[Node, tuple[str, ...]]:
     }
     if modules and len(modules) >= needed:
         return modules
-    scopes = {node: parts[:-1] for node in nodes if len(parts := _parts(node.name.replace(".", "\1"))) > 1}
+    scopes = {node: parts for node in nodes if (parts := _parts(node.name.replace(".", "\1").rpartition("/")[0]))}
     scopes = {node: tuple(part.replace("\1", ".") for part in path) for node, path in scopes.items()}
     return scopes if scopes and len(scopes) >= needed else {}
 
 
 def _parts(path: str) -> tuple[str, ...]:
     separator = "/" if "/" in path else "."
-    return tuple(part for part in path.split(separator) if part)
+    return tuple(part for part in path.split(separator) if part)[:MOST_DEEP]
 
 
 def _label(path: Sequence[str]) -> str:

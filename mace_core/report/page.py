@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import UsageError
 from mace_core.host.files import replacing
+from mace_core.json_values import json_value
 from mace_core.report.graph_library import LayoutLibrary, layout_library
 from mace_core.report.page_data import page_data
 
@@ -79,6 +80,7 @@ def assembled(
     """
     program = "\n".join(_asset(name) for name in programs)
     parts = {
+        "body": _asset(template),
         "policy": _policy(program),
         "title": html.escape(title),
         "style": "\n".join(_asset(name) for name in styles),
@@ -87,7 +89,7 @@ def assembled(
         "notice": "" if library is None else html.escape(library.notice),
         "program": program,
     }
-    pieces = _asset(template).split("@@")  # text, name, text, name, …: what is filled in is never looked at again
+    pieces = _asset("frame.html").split("@@")  # text, name, text, name, …: what is filled in is never looked at again
     return "".join(parts[piece] if number % 2 else piece for number, piece in enumerate(pieces))
 
 
@@ -101,7 +103,7 @@ def _policy(program: str) -> str:
 
 def _json(data: Any) -> str:
     """JSON that may stand within a script element whatever its texts are."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(json_value(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
     return text

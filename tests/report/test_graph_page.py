@@ -20,7 +20,7 @@ from mace_core.frontend import load_model
 from mace_core.graph import Graph, Node, Origin
 from mace_core.operators import resolve
 from mace_core.report.graph_data import GraphData, statistics_of
-from mace_core.report.graph_groups import MOST_TOGETHER, Group, groups_of
+from mace_core.report.graph_groups import MOST_DEEP, MOST_TOGETHER, Group, groups_of
 from mace_core.report.graph_page import write_graph_page
 from mace_core.tensor import Tensor
 
@@ -101,6 +101,16 @@ class TestGroups:
         branch = next(row for row in rows["nodes"] if row[0] == "choice")
         assert len(branch[8]) == 2  # what its bodies give
 
+    def test_names_of_ten_thousand_scopes_are_groups_of_a_few(self, tmp_path: Path) -> None:
+        scopes = "/".join("ab" * 5_000)
+        graph = load_model(saved([helper.make_node("Relu", ["x"], ["y"], name=f"{scopes}/r")], "y"))
+        graph.nodes += [Node("Neg", [], [], name=f"b/n{number}") for number in range(2)]
+        assert groups_of(graph).nodes() == graph.nodes
+        depth, group = 0, groups_of(graph)
+        while isinstance(first := group.members[0], Group):
+            depth, group = depth + 1, first
+        assert depth <= MOST_DEEP
+
     @given(st.integers(0, 400))
     def test_a_large_model_without_names_comes_in_pieces(self, count: int) -> None:
         graph = Graph("flat")
@@ -130,6 +140,26 @@ class TestStatistics:
         assert found is not None and (found["bad"], found["low"], found["high"]) == (29, 7, 7)
         assert statistics_of(Tensor.from_numpy(np.array([1.5, 2], np.float32))) == {"values": "1.5, 2"}
         assert statistics_of(Tensor.from_numpy(np.empty(0, np.float32))) is None
+
+    @pytest.mark.parametrize(
+        ("values", "mean", "deviation", "counts"),
+        [
+            ([1.7e308], 1.7e308, 0, {12: 32}),
+            ([2**63 - 1], 2**63, 0, {12: 32}),
+            ([1.7e308, -1.7e308], 0, 1.7e308, {0: 16, 23: 16}),
+            ([2**60, 2**60 + 1024], 2**60 + 512, 512, {0: 16, 23: 16}),
+            ([0.0, 5e-324], 0, 0, {0: 16, 23: 16}),
+            ([0, 1, 24, 12], 9.25, 9.730750227, {0: 8, 1: 8, 12: 8, 23: 8}),
+        ],
+    )
+    def test_of_numbers_at_the_ends_of_their_type(
+        self, values: list[Any], mean: float, deviation: float, counts: dict[int, int]
+    ) -> None:
+        found = statistics_of(Tensor.from_numpy(np.array(values * (32 // len(values)))))
+        assert found is not None
+        assert (found["mean"], found["deviation"]) == pytest.approx((mean, deviation))
+        assert {part: count for part, count in enumerate(found["counts"]) if count} == counts
+        json.dumps(found, allow_nan=False)
 
     def test_small_integers_and_halves(self) -> None:
         import ml_dtypes

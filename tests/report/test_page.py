@@ -22,9 +22,15 @@ needs_layout = pytest.mark.skipif(
 )
 
 
+def bring_in_sight(page: Page, of: str) -> None:
+    """Scroll to an element, and let the browser show what it now looks like: the pointer acts upon what is shown."""
+    page.run(f"document.querySelector({json.dumps(of)}).scrollIntoView({{block: 'center'}})")
+    page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
 def center(page: Page, of: str) -> tuple[float, float]:
     """Where the middle of an element is, once it is in sight."""
-    page.run(f"document.querySelector({json.dumps(of)}).scrollIntoView({{block: 'center'}})")
+    bring_in_sight(page, of)
     box = page.run(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({_box(of)})")
     return box[0], box[1]
 
@@ -35,8 +41,7 @@ def _box(of: str) -> str:
 
 def colors(page: Page, canvas: str) -> int:
     """How many colors a canvas shows."""
-    page.run(f"document.querySelector({json.dumps(canvas)}).scrollIntoView({{block: 'center'}})")
-    page.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    bring_in_sight(page, canvas)
     return int(
         page.run(
             f"""(() => {{ const c = document.querySelector({json.dumps(canvas)});
@@ -117,7 +122,7 @@ def test_operations_are_searched_sorted_and_selected(page: Page, small: ModelPro
 def test_reasons_show_where_the_pointer_rests(page: Page, small: ModelProfile, written: Path) -> None:
     write_page(written, small)
     page.open(written)
-    page.run("byId('graph').scrollIntoView({block: 'center'})")
+    bring_in_sight(page, "#graph")
     x, y = page.run(
         "(b => { const g = document.__graph, n = g.boxes[0]; "
         "return [b.x + n.x * g.view.scale + g.view.x, b.y + n.y * g.view.scale + g.view.y] })"
