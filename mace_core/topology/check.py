@@ -143,6 +143,7 @@ class _Check:
         self._verify = verify
         self._rules = rules_by_operator()
         self._opsets = {"": OPSET_OF_BODIES, **graph.opset_imports}
+        self._users = graph.users()
         self._tried: dict[str, str] = {}
 
     def run(self) -> TopologyReport:
@@ -150,7 +151,6 @@ class _Check:
         findings: dict[Node, Finding] = {}
         forms: dict[Node, _Form] = {}
         covered: dict[Node, Node] = {}
-        self._users = self._graph.users()
         for number, (node, reason) in enumerate(first.refused.items()):
             report(f"looking for other forms of '{node.name}'", number, len(first.refused))
             self._tried = {}
@@ -166,7 +166,8 @@ class _Check:
             forms[node] = form
             covered |= dict.fromkeys(form.covers, node)
         for node, middle in covered.items():
-            forms.pop(node, None) if node is not middle else None
+            if node is not middle:
+                forms.pop(node, None)
         graph, last = self._with(forms), first
         while forms:
             last = self._ask(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any
 
 from mace_core.graph import Graph, GraphView, Node, Value
 from mace_core.operators.bodies import BodyBuilder
-from mace_core.tensor import DType, Tensor, TensorType
+from mace_core.tensor import DType, Tensor
+
+_log = logging.getLogger("mace")
 
 Compute = Callable[[Graph], Sequence[Tensor]]
 """Runs a graph without inputs on the host."""
@@ -169,9 +172,5 @@ def rewritten(each: Rule, view: GraphView, node: Node, compute: Compute) -> Grap
     try:
         return builder.graph if each.rewrite(builder, node) else None
     except (ArithmeticError, LookupError, TypeError, ValueError):  # a form that the rule does not know
+        _log.debug("the rewrite '%s' does not know this form of '%s'", each.name, node.name, exc_info=True)
         return None
-
-
-def type_text(type: object) -> str:
-    """``float32[1, 3]``, as reports show it."""
-    return str(type) if isinstance(type, TensorType) else "?"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -77,12 +75,3 @@ def _named(path: Path, target: Path) -> Path:
     link = target.with_name(f"model{suffix}")
     link.symlink_to(path)
     return link
-
-
-def declared_version(path: Path) -> str:
-    """The Keras that wrote a ``.keras`` file; "" where it does not tell."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return str(json.loads(archive.read("metadata.json"))["keras_version"])
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError):
-        return ""

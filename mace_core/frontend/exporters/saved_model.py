@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 from mace_core.frontend.base import ModelSource
 from mace_core.frontend.exporters.base import ExporterFrontend
-
-GRAPH_FILE = "saved_model.pb"
+from mace_core.frontend.load import SAVED_MODEL_GRAPH
 
 
 class SavedModelFrontend(ExporterFrontend):
@@ -23,7 +22,7 @@ class SavedModelFrontend(ExporterFrontend):
     exporter: ClassVar[str] = "mace_core.frontend.exporters.saved_model"
 
     def can_read(self, source: ModelSource) -> bool:
-        return isinstance(source, Path) and source.name == GRAPH_FILE and source.is_file()
+        return isinstance(source, Path) and source.name == SAVED_MODEL_GRAPH and source.is_file()
 
     def files_of(self, path: Path) -> Sequence[Path]:
         return sorted(file for file in (path.parent / "variables").glob("*") if file.is_file())
