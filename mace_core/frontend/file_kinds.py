@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from mace_core.host.file_forms import SAVED_MODEL_GRAPH
+
 SNIFFED_BYTES = 4096
 
 
@@ -115,8 +117,8 @@ def foreign_kind(head: bytes, path: Path | None = None) -> FileKind | None:
 
 def folder_advice(path: Path) -> str:
     """What to give instead of a folder."""
-    if (path / "saved_model.pb").is_file():
-        return "it is a TensorFlow SavedModel, and something is wrong with its saved_model.pb"
+    if (path / SAVED_MODEL_GRAPH).is_file():
+        return f"it is a TensorFlow SavedModel, and something is wrong with its {SAVED_MODEL_GRAPH}"
     if path.suffix == ".mlpackage":
         return "it is a Core ML model: export the original to ONNX"
     models = sorted(file.name for file in path.glob("*.onnx"))

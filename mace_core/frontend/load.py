@@ -27,6 +27,7 @@ from mace_core.errors import (
 from mace_core.faults import limits_now
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.graph import Graph
+from mace_core.host.file_forms import PACKAGE_SUFFIX, SAVED_MODEL_GRAPH, is_package
 from mace_core.host.waiting import within
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ Model: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | on
 
 _log = logging.getLogger("mace.frontend")
 
-SAVED_MODEL_GRAPH = "saved_model.pb"
 _FILE_SUFFIXES = (".onnx", ".mace", ".tflite")
 """Of what is never a folder: not looked at."""
 
@@ -152,7 +152,6 @@ def package_of(model: Model, *, cache: bool, mmap: bool) -> Package | None:
         ModelError: if the file cannot be read.
     """
     from mace_core.frontend.package import first_bytes
-    from mace_core.host.file_forms import PACKAGE_SUFFIX, is_package
 
     source: ModelSource
     if isinstance(model, str | os.PathLike):

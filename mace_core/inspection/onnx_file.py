@@ -24,9 +24,9 @@ def read_proto(path: Path) -> onnx.ModelProto | None:
     Raises:
         ModelError: if it is an ONNX file and damaged.
     """
-    from mace_core.frontend.load import SAVED_MODEL_GRAPH
     from mace_core.frontend.onnx import OnnxFrontend
     from mace_core.frontend.package import PackageFrontend
+    from mace_core.host.file_forms import SAVED_MODEL_GRAPH
 
     if PackageFrontend().can_read(path) or path.name == SAVED_MODEL_GRAPH or path.suffix.lower() == ".tflite":
         return None

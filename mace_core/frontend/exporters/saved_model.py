@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mace_core.frontend.base import ModelSource
 from mace_core.frontend.exporters.base import ExporterFrontend
-from mace_core.frontend.load import SAVED_MODEL_GRAPH
+from mace_core.host.file_forms import SAVED_MODEL_GRAPH
 
 
 class SavedModelFrontend(ExporterFrontend):
