@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _AT_WORK = at_work()
 
+LONGEST_PAUSE = 64
+"""Runs after which it is worth trying again whether a stream goes straight on that was fed now so, now otherwise."""
+
 SMALLEST_CAPACITY = 64
 """Entries that there is room for at first, where nobody says how many."""
 
@@ -76,6 +79,7 @@ class Binding:
         self._shapes: list[Any] = []  # of what the latest run was fed
         self.in_place: frozenset[str] = frozenset()
         self._straight: StraightRuns | None = None
+        self._pause = self._paused = 0  # runs before it is tried again whether they go straight on
         self._failure: BaseException | None = None  # of a run that is to be taken up with care
         self._given = started(self._states, start, self._label)
 
@@ -116,6 +120,7 @@ class Binding:
                         found = self._run_straight(self._straight, feeds, cancel)
                         if found is not None:
                             return found
+                        self._pause = self._paused = min(2 * self._pause + 1, LONGEST_PAUSE)
                     return self._run(feeds, outputs, profile, cancel, None)
                 checked = self._session._careful.into(into)
                 with checked.reserved():
@@ -151,6 +156,7 @@ class Binding:
             if found is None:
                 known = ", ".join(repr(state.output) for state in self._states)
                 raise UsageError(f"{self._label}: '{name}' is not bound; bound outputs are {known}")
+            self._settle()
             value = found.value if found.value is not None else self._given.get(found.source)
             if value is None:
                 raise UsageError(f"{self._label}: there is no state '{name}' before the first run")
@@ -159,6 +165,7 @@ class Binding:
     def contents(self) -> dict[str, npt.NDArray[Any]]:
         """Copies of what the inputs of the state are fed next, by their names; those that there are yet."""
         with self._held():
+            self._settle()
             now = {state.source.name: state.value for state in self._states if state.value is not None}
             given = {value.name: content for value, content in self._given.items() if value.name not in now}
             return {name: np.array(content) for name, content in {**given, **now}.items()}
@@ -182,6 +189,7 @@ class Binding:
             entries = _entries("entries", entries, 0)
             for state in self._states:
                 state.check_rewind(entries, self._label)
+            self._settle()
             self._straight = None
             for state in self._states:
                 state.rewind(entries)
@@ -226,6 +234,7 @@ class Binding:
         cancel: CancelFlag | None,
         into: Into | None,
     ) -> dict[str, Any]:
+        self._settle()
         self._straight = None
         failure, self._failure = self._failure, None
         values = self._collected(feeds)
@@ -243,26 +252,28 @@ class Binding:
             raise
         is_usual = shapes == self._shapes and outputs is None
         self._shapes = shapes
-        if is_usual:
+        if is_usual and self._paused == 0:
             self._straighten(values)
+        self._paused = max(self._paused - 1, 0)
         return returned
 
     def _run_straight(
         self, straight: StraightRuns, feeds: Mapping[str, Any], cancel: CancelFlag | None
     ) -> dict[str, Any] | None:
         """As `_run`, with nothing but what changes from run to run; None where it is to be run with care."""
-        failover = self._session._runners.failover
-        if not failover.is_calm:
+        if not self._session._runners.failover.is_calm:
             return None
         try:
-            found = straight.run(feeds, cancel)
+            return straight.run(feeds, cancel)
         except (ProviderError, MemoryError) as error:
             self._failure = error
             return None
-        if found is not None:
-            for state, array in zip(self._states, straight.state, strict=True):
+
+    def _settle(self) -> None:
+        """Look up where straight runs have left the state."""
+        if self._straight is not None:
+            for state, array in zip(self._states, self._straight.state, strict=True):
                 state.value = array
-        return found
 
     def _straighten(self, values: Sequence[RuntimeValue]) -> None:
         """Let the next run, fed alike, go straight on, where it can."""
@@ -272,11 +283,8 @@ class Binding:
         if call.growing or not all(map(BoundState.is_kept, self._states)):
             return
         fed = {value: x for value, x in zip(self._others, values, strict=True) if isinstance(x, np.ndarray)}
-        straight = StraightRuns.of(call.runner, self._states, self._expected, fed)
-        if straight is not None:
-            for state, array in zip(self._states, straight.state, strict=True):
-                state.value = array
-        self._straight = straight
+        self._straight = StraightRuns.of(call.runner, self._states, self._expected, fed)
+        self._settle()
 
     def _step(
         self,

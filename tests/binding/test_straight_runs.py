@@ -161,6 +161,16 @@ def test_runs_that_are_fed_alike_go_straight_on(session: Session, straight: list
     assert straight == [True] * 6
 
 
+def test_a_stream_that_is_mostly_fed_otherwise_is_left_alone(session: Session, straight: list[bool]) -> None:
+    follower = Follower()
+    with session.bind(PAIRS, START) as bound:
+        for step in range(40):
+            x = np.full((2, 3), step, np.float32)
+            fed: Any = x.tolist() if step % 2 else x
+            same(bound.run({"x": fed}), {name: np.asarray(array) for name, array in follower.run(x).items()})
+    assert 0 < len(straight) < 10
+
+
 def test_one_output_that_feeds_two_inputs_and_one_that_is_an_input(straight: list[bool]) -> None:
     """The first needs more care: it is written into one memory only."""
     value = helper.make_tensor_value_info

@@ -53,6 +53,7 @@ class SingleRuns(StageMemory):
         ]
         self._longer = [(plan.feeds.index(source), longer[register]) for source, register in plan.grown]
         self._apart = [(at, feeds[at]) for at, register in enumerate(plan.feeds) if register not in self._grown]
+        self._written = [buffer for buffer, _, _ in results]
         self._single = prepared.execution, prepared.bindings, feeds, results
 
     def _require_room(self) -> None:
@@ -110,10 +111,10 @@ class SingleRuns(StageMemory):
 
     def run_at(self, feeds: Sequence[int], results: Sequence[int], cancel: CancelFlag | None) -> None:
         """As `run_single`, where all that is fed and computed has addresses."""
-        execution, bindings, inputs, outputs = self._single
+        execution, bindings, inputs, _ = self._single
         for buffer, address in zip(inputs, feeds, strict=True):
             buffer.address = address
-        for (buffer, _, _), address in zip(outputs, results, strict=True):
+        for buffer, address in zip(self._written, results, strict=True):
             buffer.address = address
         bindings.cancel = self._own_cancel if cancel is None else cancel
         run_execution(execution, bindings, self._single_device)

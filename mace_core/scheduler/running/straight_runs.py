@@ -26,11 +26,7 @@ _LINE_BYTES = 64
 
 
 class StraightRuns:
-    """Runs with one set of shapes, of a plan that is one step on host memory; for one run at a time.
-
-    Attributes:
-        state: what the next run reads, in the order of the states; the run after that writes over it.
-    """
+    """Runs with one set of shapes, of a plan that is one step on host memory; for one run at a time."""
 
     @classmethod
     def of(
@@ -87,10 +83,10 @@ class StraightRuns:
     ) -> None:
         """``places``: of the states among ``results``, which are (name, shape, dtype)."""
         self._runner, self._key = runner, key
-        self._expected = [(value.name, dtype, arrays[value].shape) for value, dtype in others]
+        inputs = {value: position for position, value in enumerate(runner.feeds)}
+        self._expected = [(value.name, dtype, arrays[value].shape, inputs[value]) for value, dtype in others]
         values = [state.value for state in states if state.value is not None]
         self._halves = [_copies(values), _copies(values)]
-        self.state = self._halves[0]
         self._half = 0
         at = {state.source: number for number, state in enumerate(states)}
         self._fed = [[0] * len(runner.feeds) for _ in range(2)]
@@ -101,20 +97,23 @@ class StraightRuns:
                     self._fed[number][position] = address_of(half[at[value]])
             for array, place in zip(half, places, strict=True):
                 self._written[1 - number][place] = address_of(array)
-        inputs = {value.name: position for position, value in enumerate(runner.feeds)}
-        self._given = [inputs[name] for name, _, _ in self._expected]
-        self._new = [(place, *result) for place, result in enumerate(results) if place not in places]
+        self._new = [(*result, place) for place, result in enumerate(results) if place not in places]
+
+    @property
+    def state(self) -> list[npt.NDArray[Any]]:
+        """What the next run reads, in the order of the states; the run after that writes over it."""
+        return self._halves[self._half]
 
     def run(self, feeds: Mapping[str, Any], cancel: CancelFlag | None) -> dict[str, npt.NDArray[Any]] | None:
         """The results that are not state; None where something is fed that needs more care, or the plan is gone.
 
         After an error the state is what it was.
         """
-        expected, half = self._expected, self._half
-        if type(feeds) is not dict or len(feeds) != len(expected):
+        if type(feeds) is not dict or len(feeds) != len(self._expected):
             return None
+        half = self._half
         fed, written = self._fed[half], self._written[half]
-        for (name, dtype, shape), position in zip(expected, self._given, strict=True):
+        for name, dtype, shape, position in self._expected:
             array = feeds.get(name)
             if type(array) is not np.ndarray or array.shape != shape or array.flags.num & _PLAIN_FLAGS != _PLAIN_FLAGS:
                 return None
@@ -128,14 +127,13 @@ class StraightRuns:
             if not plan.shared.is_straight:  # planned anew, with other devices
                 return None
             found = {}
-            for place, name, shape, dtype in self._new:
+            for name, shape, dtype, place in self._new:
                 found[name] = result = np.empty(shape, dtype)
                 written[place] = address_of(result)
             plan.execute_at(fed, written, cancel)
         finally:
             plan.release()
-        self._half = half = 1 - half
-        self.state = self._halves[half]
+        self._half = 1 - half
         return found
 
 

@@ -317,7 +317,9 @@ def _division_words(
     tile_weights = steps * QUAD * columns
     band_pixels = division.band_rows * shape.output[1]
     pixel_tiles = max(-(-hint(band_pixels) // rows), 1)
-    share = -(-tile_weights // 4 // pixel_tiles)
+    # where there is one tile, it is followed by the next one's weights, which the processor sees by itself
+    is_single = pixel_tiles == 1 and hint(division.bands) == 1
+    share = 0 if is_single else -(-tile_weights // 4 // pixel_tiles)
     fetches = max(-(-steps // STEPS_PER_FETCH), 1)
     return {
         Arg.GROUPS: shape.groups,
