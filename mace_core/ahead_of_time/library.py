@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from mace_core.ahead_of_time.variants import Signature
 from mace_core.ahead_of_time.weight_file import WeightFile, write_weights
 from mace_core.errors import MaceError, UnsupportedError, UsageError
 from mace_core.graph import Value
+from mace_core.host.staging import staging_folder
 from mace_core.native.library_ir import CREATE_WITH, FUNCTIONS, LibraryKernels, runtime_ir
 from mace_core.native.library_model_ir import ModelFacts, StateFacts, TensorFacts, model_ir
 from mace_core.native.named_targets import named_target
@@ -502,15 +503,14 @@ class _Staging:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._paths: list[Path] = []
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> _Staging:
         try:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             if self._folder.exists() and not self._folder.is_dir():
                 raise UsageError(f"'{self._folder}' is a file; a library is written into a folder")
-            self._staged = Path(
-                tempfile.mkdtemp(prefix=f".{self._folder.name}.", suffix=".part", dir=self._folder.parent)
-            )
+            self._staged = self._stack.enter_context(staging_folder(self._folder))
         except OSError as error:
             raise MaceError(f"'{self._folder}' cannot be written: {error.strerror or error}") from None
         return self
@@ -533,6 +533,6 @@ class _Staging:
         return found
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        shutil.rmtree(self._staged, ignore_errors=True)
+        self._stack.close()
         if isinstance(error, OSError):
             raise MaceError(f"'{self._folder}' cannot be written: {error.strerror or error}") from None

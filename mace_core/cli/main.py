@@ -17,6 +17,10 @@ INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 
 
+_ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""What asks a process to end, beside Ctrl-C."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     if __name__ != "__main__" and arguments is not None:  # called from Python, whose signals and streams are not ours
@@ -31,13 +35,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_closed:
             sys.stderr.write("mace: error: standard output is closed: send it to /dev/null if it is not wanted\n")
             return 1
-        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # from here on, what is running may clean up
-        return run_command_line(sys.argv[1:] if arguments is None else arguments)
+        ended = _Ended()
+        return ended.code_of(run_command_line(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:  # while the command line was ending
         return INTERRUPTED
     finally:
         _stop_at_once()
+
+
+class _Ended:
+    """From here on, what is running may clean up: signals that ask the process to end are heard as Ctrl-C is."""
+
+    def __init__(self) -> None:
+        self._number = int(signal.SIGINT)
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in _ENDING:
+            if signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self._number = number
+        raise KeyboardInterrupt
+
+    def code_of(self, code: int) -> int:
+        """The exit code, by which a script sees which signal it was."""
+        return 128 + self._number if code == INTERRUPTED else code
 
 
 def _stop_at_once() -> None:
@@ -49,6 +72,9 @@ def _stop_at_once() -> None:
 
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # a background job of a shell ignores it
         signal.signal(signal.SIGINT, stop)
+    for number in _ENDING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _fill_closed_streams() -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from mace_core.deployment.yaml_tree import ConfigError
 from mace_core.errors import MaceError
+from mace_core.host.staging import staging_folder
 
 REPORT = "conversion.json"
 """What tells a folder that a conversion made."""
@@ -34,18 +35,18 @@ def building(folder: Path) -> Iterator[Path]:
         MaceError: if it cannot be written.
     """
     _check(folder)
-    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
-    above = [parent for parent in staging.parents if not parent.exists()]
+    above = [parent for parent in folder.parents if not parent.exists()]
     try:
-        staging.mkdir(parents=True)
-    except OSError as error:
-        raise MaceError(f"'{folder}' cannot be made: {error.strerror or error}") from None
-    try:
-        yield staging
-        _check(folder)
-        _replace(folder, staging)
+        with contextlib.ExitStack() as stack:
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                staging = stack.enter_context(staging_folder(folder))
+            except OSError as error:
+                raise MaceError(f"'{folder}' cannot be made: {error.strerror or error}") from None
+            yield staging
+            _check(folder)
+            _replace(folder, staging)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
         for parent in above:
             with contextlib.suppress(OSError):  # something is in it now: it stays
                 parent.rmdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from mace_core.frontend.load import load_model
 from mace_core.graph import Graph, Value
 from mace_core.graph.kept import KeptState, kept_state
 from mace_core.host.file_forms import PACKAGE_SUFFIX
+from mace_core.host.staging import staging_folder
 from mace_core.operators import resolve
 from mace_core.tensor import TensorType
 
@@ -90,17 +90,17 @@ def _as_file(work: GraphWork, out: Path, name: str, abis: tuple[str, ...]) -> Co
         raise UsageError(f"--output {out}: a package has no libraries for {', '.join(abis)}; give a folder")
     done = Conversion(out, name, abis)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".part", dir=out.absolute().parent) as folder:
-            (Path(folder) / "model").mkdir()
-            converted = work.run(Path(folder))
+        with staging_folder(out.absolute()) as folder:
+            (folder / "model").mkdir()
+            converted = work.run(folder)
             done.models.append(converted)
-            made = Path(folder) / work.package
+            made = folder / work.package
             converted.package = out
             for field, suffix in (("ranges", ".range"), ("page", ".html")):
                 beside: Path | None = getattr(converted, field)
                 if beside is not None:
                     setattr(converted, field, out.with_suffix(suffix))
-                    (Path(folder) / beside).replace(out.with_suffix(suffix))
+                    (folder / beside).replace(out.with_suffix(suffix))
             made.replace(out)
     except OSError as error:
         raise MaceError(f"'{out}' cannot be written: {error.strerror or error}") from None

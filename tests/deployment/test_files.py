@@ -202,19 +202,22 @@ def test_whatever_ends_the_work_leaves_nothing(error: type[BaseException], folde
 
 
 @pytest.mark.full
-def test_ctrl_c_leaves_nothing(deployment: dict[str, Any], folder: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_a_conversion_leaves_nothing(
+    number: signal.Signals, deployment: dict[str, Any], folder: Path
+) -> None:
     """Sent at several moments of a real conversion."""
     (folder / "m.yml").write_text(yaml.safe_dump(deployment), encoding="utf-8")
     stopped = 0
-    for number in range(6):
+    for moment in range(6):
         command = [sys.executable, "-m", "mace_core.cli.main", "convert", "m.yml", "--quantize", "static"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        time.sleep(0.7 * (number + 1))
-        process.send_signal(signal.SIGINT)
+        time.sleep(0.7 * (moment + 1))
+        process.send_signal(number)
         _, told = process.communicate()
         left = [path.name for path in (folder / "build").iterdir()] if (folder / "build").is_dir() else []
         assert left in ([], ["mobilenet"])
-        if process.returncode == 130:
+        if process.returncode == 128 + number:
             stopped += 1
             assert told.endswith(b"mace: stopped\n")
     assert stopped > 0
