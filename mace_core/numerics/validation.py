@@ -18,7 +18,7 @@ from mace_core.numerics.subject import Subject
 from mace_core.numerics.values import Options, alone, names_of, values_on_device, watched
 from mace_core.operators.registry import is_random
 from mace_core.provider.registry import Registry
-from mace_core.scheduler.planning.model import prepare_model
+from mace_core.scheduler.planning.preparing import prepare_model
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model

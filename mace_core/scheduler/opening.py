@@ -22,9 +22,10 @@ from mace_core.scheduler.planning.arguments import (
 )
 from mace_core.scheduler.planning.defaults import LoadAgain, reloading
 from mace_core.scheduler.planning.devices import DevicePool, SessionDevice
-from mace_core.scheduler.planning.model import Constants, PreparedModel, prepare_model
+from mace_core.scheduler.planning.model import PreparedModel
 from mace_core.scheduler.planning.pins import check_pins_match, pin_lookup, pin_of, shares_of
 from mace_core.scheduler.planning.policy import Policy, policy_of
+from mace_core.scheduler.planning.preparing import Constants, prepare_model
 from mace_core.scheduler.planning.remembered import RememberedPlacements
 from mace_core.scheduler.planning.selection import (
     HOST_PROVIDER,
