@@ -86,6 +86,7 @@ class Session:
         faults: FaultLimits | None = None,
         governor: Governor | None = None,
         signature: str | None = None,
+        dynamic_range: str | None = None,
         trusted_keys: Sequence[PublicKey] | None = None,
         processing: bool = True,
     ) -> None:
@@ -112,6 +113,8 @@ class Session:
                 or a `Policy`.  None: ``order`` where devices are named, else ``latency``.
             faults: when failing devices rest, how long plugins may take; default: what ``MACE_FAULT_LIMITS`` says.
             signature: which of a file's graphs, where it holds several under names; None: the usual one.
+            dynamic_range: of TensorFlow Lite's products of floats with weights in integers: ``integer``, as in LiteRT,
+                or ``float``; None: what ``MACE_DYNAMIC_RANGE`` says, else ``integer``.
             governor: of `mace_core.governor.for_sessions`, which decides where it runs; None: that of the process.
             trusted_keys: public keys (files, or their content); nothing but a package that one of them has signed is
                 opened.  None: what the environment variable ``MACE_TRUSTED_KEYS`` says.
@@ -138,6 +141,7 @@ class Session:
             faults=faults,
             governor=governor,
             signature=signature,
+            dynamic_range=dynamic_range,
             trusted_keys=trusted_keys,
             processing=processing,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mace_core.cli.options import Model
-from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.shared_options import InputOptions, OutputOptions, ReadingOptions, SessionOptions, shared_options
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -72,6 +72,7 @@ def accuracy(
         str,
         typer.Option("--against", metavar="DEVICE", help="Device whose results, without options, are the baseline."),
     ] = "cpu",
+    reading: ReadingOptions,
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,

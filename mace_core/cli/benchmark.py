@@ -16,7 +16,7 @@ import typer
 from mace_core.cli.benchmark_sections import check_sections, measured, printer
 from mace_core.cli.benchmark_throughput import check_throughput, deliver_throughput, open_sessions, throughput_of
 from mace_core.cli.options import Model
-from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.shared_options import InputOptions, OutputOptions, ReadingOptions, SessionOptions, shared_options
 from mace_core.cli.written_files import check_target
 from mace_core.errors import MaceError, UsageError
 from mace_core.presentation.chart_page import SUFFIXES
@@ -94,6 +94,7 @@ def benchmark(
             show_default=False,
         ),
     ] = "",
+    reading: ReadingOptions,
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,

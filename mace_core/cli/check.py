@@ -10,7 +10,7 @@ import typer
 from mace_core.cli.completion import complete_device
 from mace_core.cli.exit_codes import VERDICT
 from mace_core.cli.options import Model, ProviderOptions, Shapes
-from mace_core.cli.shared_options import OutputOptions, shared_options
+from mace_core.cli.shared_options import OutputOptions, ReadingOptions, shared_options
 from mace_core.cli.written_files import check_target
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def check(
         ),
     ] = None,
     option: ProviderOptions = [],  # noqa: B006 - typer copies it
+    reading: ReadingOptions,
     output: OutputOptions,
 ) -> None:
     """Find what a device refuses of a model, with the layer it comes from, and what rewrites mend.

@@ -11,7 +11,7 @@ import typer
 
 from mace_core.cli.completion import complete_device
 from mace_core.cli.options import Model, ProviderOptions, Threads
-from mace_core.cli.shared_options import ContentOptions, OutputOptions, SampleOptions, shared_options
+from mace_core.cli.shared_options import ContentOptions, OutputOptions, ReadingOptions, SampleOptions, shared_options
 
 if TYPE_CHECKING:
     from mace_core.compilation import Compilation
@@ -125,6 +125,7 @@ def compile_command(
     ] = False,
     threads: Threads = 0,
     option: ProviderOptions = [],  # noqa: B006 - typer copies it
+    reading: ReadingOptions,
     samples: SampleOptions,
     content: ContentOptions,
     output: OutputOptions,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mace_core.cli.exit_codes import VERDICT
-from mace_core.cli.shared_options import OutputOptions, shared_options
+from mace_core.cli.shared_options import OutputOptions, ReadingOptions, shared_options
 
 if TYPE_CHECKING:
     from mace_core.deployment.judge import Verdict
@@ -150,6 +150,7 @@ def convert(
     debug_mode: Annotated[bool, typer.Option("--debug-mode", hidden=True)] = False,
     address_sanitizer: Annotated[bool, typer.Option("--address-sanitizer", hidden=True)] = False,
     enable_micro: Annotated[bool, typer.Option("--enable-micro", hidden=True)] = False,
+    reading: ReadingOptions,
     output: OutputOptions,
 ) -> None:
     """Convert the models of a deployment file: check, convert, quantize, compare, and build for each ABI.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from mace_core.cli.options import Model
-from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.shared_options import InputOptions, OutputOptions, ReadingOptions, SessionOptions, shared_options
 
 
 @shared_options
-def explain(model: Model, *, session: SessionOptions, inputs: InputOptions, output: OutputOptions) -> None:
+def explain(
+    model: Model, *, reading: ReadingOptions, session: SessionOptions, inputs: InputOptions, output: OutputOptions
+) -> None:
     """Show where each node would run, and why not on the devices before. Nothing is run.
 
     If dimensions are free and neither --shape nor --input sets them, sizes are assumed; the first line says which.

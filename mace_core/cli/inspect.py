@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mace_core.cli.options import Model
-from mace_core.cli.shared_options import OutputOptions, shared_options
+from mace_core.cli.shared_options import OutputOptions, ReadingOptions, shared_options
 from mace_core.cli.written_files import check_target
 from mace_core.errors import ModelError
 
@@ -44,6 +44,7 @@ def inspect(
             show_default=False,
         ),
     ] = None,
+    reading: ReadingOptions,
     output: OutputOptions,
 ) -> None:
     """Show what a model contains: inputs, outputs, operators, parameters, work, memory, metadata, problems.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mace_core.cli.options import Model
-from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.shared_options import InputOptions, OutputOptions, ReadingOptions, SessionOptions, shared_options
 from mace_core.cli.written_files import check_target
 from mace_core.errors import MaceError, ModelFileError, UsageError
 from mace_core.presentation.chart_page import SUFFIXES
@@ -32,6 +32,7 @@ def memory(
             show_default=False,
         ),
     ] = None,
+    reading: ReadingOptions,
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,

@@ -130,6 +130,26 @@ TrustedKeys = Annotated[
         show_default=False,
     ),
 ]
+Signature = Annotated[
+    str,
+    typer.Option(
+        "--signature",
+        metavar="NAME",
+        help="Which graph of a TensorFlow Lite file with several signatures; mace inspect lists them. Default: "
+        "serving_default, else the first.",
+        show_default=False,
+    ),
+]
+DynamicRange = Annotated[
+    str,
+    typer.Option(
+        "--dynamic-range",
+        metavar="integer|float",
+        help="How products of floats with weights in integers are computed (TensorFlow Lite's dynamic range): integer, "
+        "as LiteRT does, or float, which is nearer to the model before it was quantized, and faster. Default: integer.",
+        show_default=False,
+    ),
+]
 StepsBefore = Annotated[
     list[str],
     typer.Option(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mace_core.cli.options import Model
-from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.shared_options import InputOptions, OutputOptions, ReadingOptions, SessionOptions, shared_options
 from mace_core.cli.written_files import check_target
 
 
@@ -44,6 +44,7 @@ def profile(
     graph: Annotated[
         bool, typer.Option("--graph/--no-graph", help="Whether the page shows the graph; laying it out needs netron.")
     ] = True,
+    reading: ReadingOptions,
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,

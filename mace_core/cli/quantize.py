@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mace_core.cli.options import Bgr, Layout, Mean, Model, Resize, Scale, Shapes
-from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.shared_options import InputOptions, OutputOptions, ReadingOptions, SessionOptions, shared_options
 
 if TYPE_CHECKING:
     from mace_core.quantization import Outcome
@@ -126,6 +126,7 @@ def quantize(
     scale: Scale = "",
     resize: Resize = "",
     bgr: Bgr = False,
+    reading: ReadingOptions,
     session: SessionOptions,
     output: OutputOptions,
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mace_core.cli.options import Model
-from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.shared_options import InputOptions, OutputOptions, ReadingOptions, SessionOptions, shared_options
 
 
 @shared_options
@@ -31,6 +31,7 @@ def run(
         ),
     ] = False,
     check_nan: Annotated[bool, typer.Option("--check-nan", help="Like --check-numerics, but only for NaN.")] = False,
+    reading: ReadingOptions,
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mace_core.cli.options import Debug, Quiet, Verbose
-from mace_core.cli.shared_options import SessionOptions, shared_options
+from mace_core.cli.shared_options import ReadingOptions, SessionOptions, shared_options
 
 if TYPE_CHECKING:
     from mace_core.serving import ModelServer, ServerOptions
@@ -98,6 +98,7 @@ def serve(
     tls_key: Annotated[
         Path | None, typer.Option("--tls-key", metavar="FILE", help="Its private key (PEM).", show_default=False)
     ] = None,
+    reading: ReadingOptions,
     session: SessionOptions,
     verbose: Verbose = False,
     quiet: Quiet = False,

@@ -23,6 +23,7 @@ from mace_core.cli.options import (
     Cards,
     Debug,
     Devices,
+    DynamicRange,
     ExpectedBy,
     ExpectedFrom,
     Inputs,
@@ -44,6 +45,7 @@ from mace_core.cli.options import (
     Scale,
     Seed,
     Shapes,
+    Signature,
     SigningKeys,
     StepsAfter,
     StepsBefore,
@@ -61,6 +63,26 @@ if TYPE_CHECKING:
     from mace_core.processing import Step
     from mace_core.scheduler.planning.assumptions import AssumedShapes
     from mace_core.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingOptions:
+    """What is read of a model file, and how.  The command gets it for nothing: all that it reads is read so."""
+
+    signature: Signature = ""
+    dynamic_range: DynamicRange = ""
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read models so, in the command and in processes that it starts.
+
+        Raises:
+            UsageError: for a choice that does not exist.
+        """
+        from mace_core.frontend.importing import importing
+
+        with importing(self.signature, self.dynamic_range):
+            yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +334,7 @@ class ContentOptions:
         return [read_document(role, path) for role, paths in given for path in paths]
 
 
-_GROUPS = (ContentOptions, SessionOptions, InputOptions, OutputOptions, SampleOptions)
+_GROUPS = (ContentOptions, ReadingOptions, SessionOptions, InputOptions, OutputOptions, SampleOptions)
 
 
 def shared_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -343,6 +365,8 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
             for group in given.values():
                 if isinstance(group, SessionOptions):
                     stack.enter_context(group.trusting())
+                elif isinstance(group, ReadingOptions):
+                    stack.enter_context(group.reading())
             command(**given)
 
     required = [p for p in parameters if p.default is inspect.Parameter.empty]

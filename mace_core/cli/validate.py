@@ -12,7 +12,7 @@ import typer
 
 from mace_core.cli.exit_codes import VERDICT
 from mace_core.cli.options import Model
-from mace_core.cli.shared_options import InputOptions, OutputOptions, SessionOptions, shared_options
+from mace_core.cli.shared_options import InputOptions, OutputOptions, ReadingOptions, SessionOptions, shared_options
 from mace_core.cli.written_files import check_target, write_whole
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def validate(
         Path | None,
         typer.Option("--picture", metavar="FILE", help="Write a picture, .svg or .html.", show_default=False),
     ] = None,
+    reading: ReadingOptions,
     session: SessionOptions,
     inputs: InputOptions,
     output: OutputOptions,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from mace_core.errors import UsageError
+from mace_core.frontend.importing import ImportOptions
 
 if TYPE_CHECKING:
     from mace_core.graph import Graph
@@ -37,6 +38,14 @@ class Frontend(ABC):
             UsageError: if the format has no such names.
         """
         raise UsageError(f"a model of the format {self.name} has no signatures: leave '{signature}' out")
+
+    def importing(self, options: ImportOptions) -> Frontend:
+        """The same format, read with other options; formats that have no such choice are read as ever.
+
+        Raises:
+            UsageError: if a signature is chosen, and the format has none.
+        """
+        return self if options.signature is None else self.choosing(options.signature)
 
     @abstractmethod
     def load(self, source: ModelSource, *, path: Path | None = None, mmap: bool = True) -> Graph:

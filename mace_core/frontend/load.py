@@ -26,6 +26,7 @@ from mace_core.errors import (
 )
 from mace_core.faults import limits_now
 from mace_core.frontend.base import Frontend, ModelSource
+from mace_core.frontend.importing import ImportOptions
 from mace_core.graph import Graph
 from mace_core.host.file_forms import PACKAGE_SUFFIX, SAVED_MODEL_GRAPH, is_package
 from mace_core.host.waiting import within
@@ -67,6 +68,7 @@ def load_model(
     *,
     mmap: bool = True,
     signature: str | None = None,
+    dynamic_range: str | None = None,
     **options: Any,
 ) -> Graph:
     """Import a model from a path, from bytes or from an ``onnx.ModelProto``, or take a Graph as it is.
@@ -84,6 +86,8 @@ def load_model(
             use kills the process; ``mmap=False`` reads it into memory instead.
         signature: which of a file's graphs, where it holds several under names (signatures of TensorFlow Lite); None:
             the usual one.
+        dynamic_range: of TensorFlow Lite's products of floats with weights in integers: ``integer``: the floats are
+            stored in 8 bits in each run, as in LiteRT; ``float``: they stay as they are.
         options: for the exporter of an object: of ``torch.onnx.export`` (``dynamic_shapes={"x": {0: "batch"}}``), of
             ``skl2onnx.to_onnx``.
 
@@ -97,7 +101,7 @@ def load_model(
     if graph is None:
         if example_inputs is not None or options:
             raise UsageTypeError("example_inputs and options of an exporter are for objects of training frameworks")
-        graph = _imported(model, mmap=mmap, signature=signature)
+        graph = _imported(model, ImportOptions.of(signature, dynamic_range), mmap=mmap)
     settle_attributes(graph)
     return graph
 
@@ -112,19 +116,19 @@ def _from_object(model: object, example_inputs: object, options: dict[str, Any])
     return load_object(model, example_inputs, **options)
 
 
-def _imported(model: Any, *, mmap: bool, signature: str | None) -> Graph:
+def _imported(model: Any, chosen: ImportOptions, *, mmap: bool) -> Graph:
     if isinstance(model, Graph):
         return model
     if isinstance(model, str | os.PathLike):
         path = model_path(model)
         check_file(path)
-        frontend = _chosen(_frontend_for(path, str(path)), signature)
+        frontend = _frontend_for(path, str(path)).importing(chosen)
         return _told_apart(frontend, path, lambda: frontend.load(path, path=path, mmap=mmap))
     if isinstance(model, bytes | bytearray | memoryview):
         content = bytes(model)
         if not content:
             raise ModelError("the model given as bytes is empty")
-        frontend = _chosen(_frontend_for(content, "the model given as bytes"), signature)
+        frontend = _frontend_for(content, "the model given as bytes").importing(chosen)
         return _told_apart(frontend, content, lambda: frontend.load(content, mmap=mmap))
     if _is_model_proto(model):
         from mace_core.frontend.onnx import OnnxFrontend
@@ -134,10 +138,6 @@ def _imported(model: Any, *, mmap: bool, signature: str | None) -> Graph:
         "a model is a path, bytes, an onnx.ModelProto, a Graph, or an object of PyTorch, Keras or scikit-learn, not "
         f"{type(model).__module__}.{type(model).__name__}"
     )
-
-
-def _chosen(frontend: Frontend, signature: str | None) -> Frontend:
-    return frontend if signature is None else frontend.choosing(signature)
 
 
 def package_of(model: Model, *, cache: bool, mmap: bool) -> Package | None:

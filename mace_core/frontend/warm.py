@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mace_core.errors import ModelError
+from mace_core.frontend.importing import ImportOptions
 from mace_core.frontend.load import check_file, load_model
 from mace_core.graph import AttributeKind, Graph
 from mace_core.graph.serialize import dump_graph, graph_fingerprint, load_graph
@@ -41,6 +42,7 @@ def load_cached(
     *,
     mmap: bool = True,
     signature: str | None = None,
+    dynamic_range: str | None = None,
 ) -> tuple[Graph, str]:
     """The optimized graph of a model file, and its fingerprint (see ``graph_fingerprint``).
 
@@ -54,7 +56,7 @@ def load_cached(
         optimize: changes a freshly imported graph in place; not called when there is an entry.
         version: of the core and of whatever decides what ``optimize`` does; entries of another one are not used.
         mmap: keep weights as views of the mapped files (see ``Frontend.load``).
-        signature: as of `load_model`.
+        signature, dynamic_range: as of `load_model`.
 
     Raises:
         ModelError: if the model cannot be read or is not valid.
@@ -62,7 +64,10 @@ def load_cached(
     model = Path(path)
     check_file(model)
     before = file_identity(model)
-    key = hashlib.blake2b(json.dumps([before, version, signature]).encode(), digest_size=16).hexdigest()
+    chosen = ImportOptions.of(signature, dynamic_range)
+    key = hashlib.blake2b(
+        json.dumps([before, version, chosen.signature, chosen.dynamic_range]).encode(), digest_size=16
+    ).hexdigest()
     entry = cache.get(key)
     if entry is not None:
         loaded = _unpack(entry, mmap=mmap)
@@ -71,7 +76,7 @@ def load_cached(
             return loaded
         cache.remove(key)
     settled = settled_identity(model)
-    graph = load_model(model, mmap=mmap, signature=signature)
+    graph = load_model(model, mmap=mmap, signature=chosen.signature, dynamic_range=chosen.dynamic_range)
     files = _opened_files(graph)
     files |= {other: settled_identity(other) for other in graph.other_files}
     optimize(graph)

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from mace_core.errors import ModelError
+from mace_core.frontend.tflite.description import FileSignature
 from mace_core.inspection.facts import Inspection
 from mace_core.tensor.files import open_bytes
 
@@ -36,10 +37,16 @@ def add_tflite_facts(found: Inspection, path: Path) -> None:
         "format": "TensorFlow Lite",
         "subgraphs": str(len(model.subgraphs)) if len(model.subgraphs) > 1 else "",
         "quantized tensors": f"{quantized} of {tensors}" if quantized else "",
-        "signatures": ", ".join(each.key for each in model.signatures),
+        "signatures": "; ".join(_signature(each) for each in model.signatures),
         "packed files": ", ".join(_packed(path)),
     }
     found.properties |= {key: text for key, text in told.items() if text}
+
+
+def _signature(signature: FileSignature) -> str:
+    """``decode (tokens, state -> logits)``."""
+    inputs, outputs = (", ".join(name for name, _ in side) for side in (signature.inputs, signature.outputs))
+    return f"{signature.key} ({inputs} -> {outputs})"
 
 
 def _packed(path: Path) -> list[str]:

@@ -68,6 +68,7 @@ class SessionArguments:
     faults: FaultLimits | None = None
     governor: Governor | None = None
     signature: str | None = None
+    dynamic_range: str | None = None
     trusted_keys: Sequence[PublicKey] | None = None
     trusts_all: bool = False
     processing: bool = True
@@ -294,6 +295,7 @@ def _prepare(model: Model, arguments: SessionArguments, registry: Registry) -> P
             constants=constants,
             trust=arguments.trust,
             signature=arguments.signature,
+            dynamic_range=arguments.dynamic_range,
             processing=arguments.processing,
         )
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from mace_core.errors import ModelError, ModelFileError
 from mace_core.frontend.base import Frontend, ModelSource
+from mace_core.frontend.importing import ImportOptions
 from mace_core.tensor.files import FileBytes, open_bytes
 
 if TYPE_CHECKING:
@@ -24,13 +26,17 @@ class TfliteFrontend(Frontend):
     name: ClassVar[str] = "tflite"
     suffixes: ClassVar[tuple[str, ...]] = (".tflite",)
 
-    def __init__(self, signature: str | None = None) -> None:
-        """``signature``: the one that is read; None: the usual one, else the first subgraph."""
-        self._signature = signature
+    def __init__(self, options: ImportOptions | None = None) -> None:
+        """``options``: of what is read; without a signature the usual one, else the first subgraph."""
+        self._options = options or ImportOptions()
 
     def choosing(self, signature: str) -> TfliteFrontend:
         """What reads the signature of this key; see :meth:`Frontend.choosing`."""
-        return TfliteFrontend(signature)
+        return TfliteFrontend(replace(self._options, signature=signature))
+
+    def importing(self, options: ImportOptions) -> TfliteFrontend:
+        """See :meth:`Frontend.importing`."""
+        return TfliteFrontend(options)
 
     def can_read(self, source: ModelSource) -> bool:
         """Whether the content says that it is a TensorFlow Lite model.
@@ -66,7 +72,9 @@ class TfliteFrontend(Frontend):
         try:
             model = read_model(content.data, label)
             constants = Constants(model, content, path, label, mmap=mmap)
-            graph = Importer(model, constants, label, self._signature).build()
+            chosen = self._options
+            is_hybrid = chosen.dynamic_range == "integer"
+            graph = Importer(model, constants, label, chosen.signature, is_hybrid=is_hybrid).build()
             about = metadata_of(model, constants, content)
             graph.metadata = {**{k: v for k, v in about.items() if not k.startswith("mace.")}, **graph.metadata}
         except ModelFileError as error:

@@ -32,10 +32,20 @@ class Importer:
         label: names it in messages.
         names: of the graph, so far.
         variables: of the model.
+        is_hybrid: floats that meet weights in integers become bytes, as in LiteRT.
     """
 
-    def __init__(self, model: FileModel, constants: Constants, label: str, signature: str | None = None) -> None:
+    def __init__(
+        self,
+        model: FileModel,
+        constants: Constants,
+        label: str,
+        signature: str | None = None,
+        *,
+        is_hybrid: bool = True,
+    ) -> None:
         """``signature``: the key of the signature wanted; by default the usual one, else the first subgraph."""
+        self.is_hybrid = is_hybrid
         self.model = model
         self.constants = constants
         self.label = label

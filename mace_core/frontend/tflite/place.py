@@ -19,6 +19,7 @@ from mace_core.graph import Graph, Value
 from mace_core.tensor import DType, Tensor, TensorType
 
 if TYPE_CHECKING:
+    from mace_core.frontend.tflite.hybrid import Rows
     from mace_core.frontend.tflite.importer import Importer
     from mace_core.frontend.tflite.variables import Variable
 
@@ -40,6 +41,7 @@ class Place:
         frame: the names taken in the graph.
         state: what variables hold, where that was changed in this graph, by key.
         handles: keys of variables, by the numbers of the tensors that stand for them.
+        rows: activations that were stored in bytes, by what they were and the axes that share a step.
         is_initializing: it runs before the model does, and gives variables their first content.
     """
 
@@ -63,6 +65,7 @@ class Place:
         self.is_initializing = is_initializing
         self.state: dict[str, Value] = {}
         self.handles: dict[int, str] = {}
+        self.rows: dict[tuple[Value, tuple[int, ...], str], Rows] = {}
         self._values: dict[int, Value] = {}
         self._reals: dict[int, Value] = {}
         self._encodings: dict[int, tuple[Value, Value, dict[str, Any]]] = {}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mace_core.caching.build_id import build_id
+from mace_core.errors import UsageError
 from mace_core.graph import Graph
 from mace_core.host.fork_safe import unforked
 from mace_core.provider import hooks
@@ -43,6 +44,7 @@ def prepare_model(
     constants: Constants | None = None,
     trust: Trust | None = None,
     signature: str | None = None,
+    dynamic_range: str | None = None,
     processing: bool = True,
 ) -> PreparedModel:
     """Load and optimize, or take the optimized graph from the cache.
@@ -54,7 +56,7 @@ def prepare_model(
         mmap: keep weights in the mapped file.
         constants: computes what depends on constants alone.
         trust: whose packages are used, and no other model; a ``Graph`` is the program's own.
-        signature: see `mace_core.frontend.load_model`.
+        signature, dynamic_range: see `mace_core.frontend.load_model`.
         processing: with the steps before and after the model that a package may have.
 
     Raises:
@@ -63,7 +65,7 @@ def prepare_model(
         PluginError: if a plugin that adds graph passes fails to name them.
     """
     with unforked():  # importing onnx, which a forked child could not end for another thread
-        return _prepare_model(model, optimize, cache, mmap, constants, trust, signature, processing)
+        return _prepare_model(model, optimize, cache, mmap, constants, trust, (signature, dynamic_range), processing)
 
 
 def _prepare_model(
@@ -73,11 +75,17 @@ def _prepare_model(
     mmap: bool,
     constants: Constants | None,
     trust: Trust | None,
-    signature: str | None,
+    chosen: tuple[str | None, str | None],
     processing: bool,
 ) -> PreparedModel:
     packaged = _packaged(model, cache, mmap, trust, processing)
+    signature, dynamic_range = chosen
     if packaged is not None:
+        from mace_core.frontend.importing import ImportOptions
+
+        signature = ImportOptions.of(signature).signature
+        if signature is not None:
+            raise UsageError(f"a package holds one graph, without signatures: leave '{signature}' out")
         return packaged
     if trust is not None and not isinstance(model, Graph):
         is_file = isinstance(model, str | os.PathLike)
@@ -109,11 +117,12 @@ def _prepare_model(
             f"{optimize_it} {passes} {constants.made_by if constants is not None else ''} {defers}",
             mmap=mmap,
             signature=signature,
+            dynamic_range=dynamic_range,
         )
         return PreparedModel(graph, f"'{path}'", fingerprint=fingerprint, cache=True, mmap=mmap)
     from mace_core.frontend.load import load_model
 
-    graph = load_model(model, mmap=mmap, signature=signature)
+    graph = load_model(model, mmap=mmap, signature=signature, dynamic_range=dynamic_range)
     if optimize_it:
         simplify(graph)
     label = f"'{os.fspath(model)}'" if isinstance(model, str | os.PathLike) else _name_of(graph)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mace_core.frontend.tflite import hybrid
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.registry import converter
 from mace_core.frontend.tflite.types import Sizes
@@ -30,8 +31,7 @@ def convolution(op: Operation) -> None:
     group = groups(op, channels, depth, count)
     if group > 1:
         attributes["group"] = group
-    x = op.to_channels_first(op.real(0))
-    y = op.emit("Conv", [x, op.weights(1, (0, 3, 1, 2)), *bias(op, 2)], attributes)
+    y = _convolved(op, (0, 3, 1, 2), attributes)
     op.finish(op.activated(op.to_channels_last(y), op.option("FusedActivationFunction")))
 
 
@@ -56,9 +56,31 @@ def depthwise(op: Operation) -> None:
         op.option("Padding"),
     )
     attributes["group"] = channels
-    x = op.to_channels_first(op.real(0))
-    y = op.emit("Conv", [x, op.weights(1, (3, 0, 1, 2)), *bias(op, 2)], attributes)
+    y = _convolved(op, (3, 0, 1, 2), attributes)
     op.finish(op.activated(op.to_channels_last(y), op.option("FusedActivationFunction")))
+
+
+def _convolved(op: Operation, order: Sequence[int], attributes: dict[str, Any]) -> Value:
+    """The convolution itself, (N, O, H, W); ``order`` makes its filters (O, I, H, W)."""
+    x = op.real(0)
+    if hybrid.is_hybrid(op):
+        if _is_pointwise(op, attributes):
+            return hybrid.pointwise(op, x, order, bias(op, 2))
+        if "pads" in attributes and op.dtype(1) is not DType.INT2:
+            return hybrid.convolution(op, x, order, bias(op, 2), attributes)
+        x = hybrid.real_rows(op, x, (1, 2, 3))
+    return op.emit("Conv", [op.to_channels_first(x), op.weights(1, order), *bias(op, 2)], attributes)
+
+
+def _is_pointwise(op: Operation, attributes: dict[str, Any]) -> bool:
+    """Whether a window is one pixel, and every pixel has one."""
+    return (
+        tuple(op.shape(1)[1:3]) == (1, 1)
+        and op.file.builtin == "CONV_2D"
+        and attributes["strides"] == [1, 1]
+        and "group" not in attributes
+        and op.dtype(1) is DType.INT8
+    )
 
 
 def image(op: Operation, index: int, rank: int = 4) -> Sizes:
@@ -149,8 +171,10 @@ def _transposed(op: Operation, axes: tuple[str, ...], order: tuple[int, ...]) ->
         attributes: dict[str, Any] = {"strides": strides, "output_padding": [stride - 1 for stride in strides]}
     else:
         attributes = transposed_attributes(op, sizes, kernel, strides, results, is_same=is_same)
-    x = op.to_channels_first(op.real(2), rank)
-    y = op.emit("ConvTranspose", [x, op.weights(1, order), *bias(op, 3)], attributes)
+    x = op.real(2)
+    if rank == 4 and hybrid.is_hybrid(op, 2):
+        x = hybrid.real_rows(op, x, (1, 2, 3))
+    y = op.emit("ConvTranspose", [op.to_channels_first(x, rank), op.weights(1, order), *bias(op, 3)], attributes)
     if free:
         y = _cut(op, y, kernel, strides, is_same=is_same)
     op.finish(op.activated(op.to_channels_last(y, rank), op.option("FusedActivationFunction")))

@@ -1,0 +1,52 @@
+"""`--signature`: which graph of a TensorFlow Lite file a command is about, in whatever process it reads it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "frontend" / "tflite"))
+
+from test_signatures import two_graphs
+
+Mace = Callable[..., Any]
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> str:
+    (tmp_path / "two.tflite").write_bytes(two_graphs())
+    return "two.tflite"
+
+
+def test_inspect_lists_signatures_and_shows_one(mace: Mace, two: str) -> None:
+    told = mace("inspect", two).stdout
+    assert "signatures: double (value -> doubled); square (value -> squared)" in told
+    assert "\ngraph: double" in told
+    assert "\ngraph: square" in mace("inspect", two, "--signature", "square").stdout
+
+
+def test_run_takes_the_signature_that_is_named(mace: Mace, two: str) -> None:
+    assert mace("run", two, "--signature", "square", "--random").stdout.startswith("squared: float32[3]")
+    done = mace("run", two, "--signature", "triple", "--random")
+    assert done.returncode != 0
+    assert done.stderr == "mace: error: model 'two.tflite' has no signature 'triple'; it has 'double', 'square'\n"
+
+
+@pytest.mark.parametrize("command", ["benchmark", "validate", "explain", "memory"])
+@pytest.mark.full
+def test_other_commands_do_too(mace: Mace, two: str, command: str) -> None:
+    for name in ("square", "triple"):
+        done = mace(command, two, "--signature", name, plugins="cpu")
+        assert (done.returncode == 0) is (name == "square"), done.stderr
+
+
+def test_what_is_compiled_is_of_that_graph_and_has_no_others(mace: Mace, two: str) -> None:
+    done = mace("compile", two, "--signature", "square", "--device", "cpu", "-o", "square.mace", plugins="cpu")
+    assert done.returncode == 0, done.stderr
+    assert mace("run", "square.mace", "--random", plugins="cpu").stdout.startswith("squared: float32[3]")
+    done = mace("run", "square.mace", "--signature", "square", "--random", plugins="cpu")
+    assert done.stderr == "mace: error: a package holds one graph, without signatures: leave 'square' out\n"
