@@ -40,7 +40,8 @@ def test_run_takes_the_signature_that_is_named(mace: Mace, two: str) -> None:
 @pytest.mark.full
 def test_other_commands_do_too(mace: Mace, two: str, command: str) -> None:
     for name in ("square", "triple"):
-        done = mace(command, two, "--signature", name, plugins="cpu")
+        more = ["--random"] if command == "validate" else []
+        done = mace(command, two, "--signature", name, *more, plugins="cpu")
         assert (done.returncode == 0) is (name == "square"), done.stderr
 
 
