@@ -41,8 +41,9 @@ def staging_folder(place: Path) -> Iterator[Path]:
     sweep(place)
     folder = staging_path(place)
     folder.mkdir()
-    lock = _locked(folder)
+    lock = None
     try:
+        lock = _locked(folder)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -82,7 +83,8 @@ def _locked(path: Path) -> int | None:
     """A descriptor by which this process holds a file or a folder; None where another one does."""
     if fcntl is None:
         return None
-    lock = os.open(path, os.O_RDONLY)
+    # neither follow a link nor wait for what somebody else's pipe of that name never gives
+    lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if hold(lock):
         return lock
     os.close(lock)

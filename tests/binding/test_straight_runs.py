@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from onnx import TensorProto, helper
 from mace_core import CancelFlag, Session
 from mace_core.errors import CancelledError, InputError
 from mace_core.scheduler.profile import Profile
+from mace_core.scheduler.running.plans import GraphPlan
 from mace_core.scheduler.running.straight_runs import StraightRuns
 
 Array = npt.NDArray[Any]
@@ -193,3 +195,31 @@ def test_one_output_that_feeds_two_inputs_and_one_that_is_an_input(straight: lis
                 state = {"a": s, "b": s if pairs["b"] == "s" else state["b"]}
                 np.testing.assert_array_equal(bound.run({})["y"], np.abs(s))
         assert any(straight) == (pairs["b"] == "t")
+
+
+def test_what_is_fed_lives_until_the_run_is_over(monkeypatch: pytest.MonkeyPatch, straight: list[bool]) -> None:
+    """Also where another thread puts the next arrays into the same dict meanwhile."""
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["s", "a"], ["t"]), helper.make_node("Sub", ["t", "b"], ["y"])],
+        "fed twice",
+        [value(name, TensorProto.FLOAT, [2]) for name in "sab"],
+        [value(name, TensorProto.FLOAT, [2]) for name in "ty"],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    feeds: dict[str, Array] = {}
+    lost: list[str] = []
+    execute = GraphPlan.execute_at
+
+    def emptied(self: GraphPlan, *arguments: Any) -> None:
+        seen = {name: weakref.ref(array) for name, array in feeds.items()}
+        feeds.clear()
+        lost.extend(name for name, array in seen.items() if array() is None)
+        execute(self, *arguments)
+
+    monkeypatch.setattr(GraphPlan, "execute_at", emptied)
+    with Session(model, devices=["cpu"], strict=True) as session, session.bind({"s": "t"}) as bound:
+        for step in range(5):
+            feeds.update(a=np.full(2, step, np.float32), b=np.ones(2, np.float32))
+            np.testing.assert_array_equal(bound.run(feeds)["y"], np.full(2, sum(range(step + 1)) - 1, np.float32))
+    assert straight[-1] and not lost

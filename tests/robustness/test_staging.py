@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -62,3 +63,23 @@ def test_what_another_one_is_making_stays(tmp_path: Path) -> None:
             file.write(b"whole")
         assert folder.is_dir()
     assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_pipe_of_such_a_name_is_not_waited_for(tmp_path: Path) -> None:
+    place = tmp_path / "model.mace"
+    os.mkfifo(staging_path(place))
+    made_long_ago(tmp_path)
+    with replacing(place) as file:
+        file.write(b"whole")
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_folder_that_cannot_be_held_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("mace_core.host.staging._locked", refuse)
+    with pytest.raises(OSError, match="Too many"), staging_folder(tmp_path / "model"):
+        pytest.fail("the folder is not held")
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []

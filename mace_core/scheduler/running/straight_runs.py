@@ -113,6 +113,7 @@ class StraightRuns:
             return None
         half = self._half
         fed, written = self._fed[half], self._written[half]
+        arrays = []  # held until the run is over: another thread may put the next ones into the same dict
         for name, dtype, shape, position in self._expected:
             array = feeds.get(name)
             if type(array) is not np.ndarray or array.shape != shape or array.flags.num & _PLAIN_FLAGS != _PLAIN_FLAGS:
@@ -120,6 +121,7 @@ class StraightRuns:
             if array.dtype is not dtype and array.dtype != dtype:
                 return None
             fed[position] = address_of(array)
+            arrays.append(array)
         plan = self._runner.find(self._key)
         if plan is None:
             return None
