@@ -11,7 +11,7 @@ from mace_core.frontend.tflite.description import FileModel, FileSignature
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.place import Place
 from mace_core.frontend.tflite.variables import Variables
-from mace_core.graph import Graph, Node, Value
+from mace_core.graph import Graph, Node, Origin, Value
 from mace_core.graph.graph import captured_values
 from mace_core.graph.kept import KeptState, keep_state
 
@@ -32,6 +32,7 @@ class Importer:
         label: names it in messages.
         names: of the graph, so far.
         variables: of the model.
+        origins: of the graph's nodes, by the operator that they stand for.
         is_hybrid: floats that meet weights in integers become bytes, as in LiteRT.
     """
 
@@ -50,6 +51,7 @@ class Importer:
         self.constants = constants
         self.label = label
         self.names = Names()
+        self.origins: dict[str, Origin] = {}
         self.variables = Variables(model)
         self._domains = {"": OPSET}
         self._signature = _chosen(model, signature, label)
@@ -82,6 +84,7 @@ class Importer:
             self._add_output(graph, place.output(file.tensors[number]), name)
         self._add_state(place)
         _drop_unread(graph)
+        graph.origins = self.origins
         graph.opset_imports = dict(self._domains)
         graph.doc_string = self.model.description
         return graph

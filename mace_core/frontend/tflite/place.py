@@ -13,6 +13,7 @@ from mace_core.frontend.scope import Frame
 from mace_core.frontend.tflite.custom import convert_custom
 from mace_core.frontend.tflite.description import FileOperator, FileQuantization, FileSubgraph, FileTensor
 from mace_core.frontend.tflite.operation import INTEGERS, Operation
+from mace_core.frontend.tflite.origins import origin_of
 from mace_core.frontend.tflite.registry import find_converter
 from mace_core.frontend.tflite.types import dtype_of, is_handle, type_of
 from mace_core.graph import Graph, Value
@@ -80,6 +81,7 @@ class Place:
         self.root.count_operator()
         prefix = "" if self.outer is None else f"{self.file.name or f'subgraph_{self.file.index}'}/"
         name = self.names.node(f"{prefix}{operator.label}_{operator.index}", of_file=False)
+        self.root.origins[name] = origin_of(self.file, operator)
         where = f"{self.label}: node '{name}' ({operator.label})"
         found = find_converter(
             operator.label, is_custom=bool(operator.custom), integers=self._integers(operator, where)
