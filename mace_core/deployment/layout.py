@@ -43,13 +43,22 @@ def building(folder: Path) -> Iterator[Path]:
                 staging = stack.enter_context(staging_folder(folder))
             except OSError as error:
                 raise MaceError(f"'{folder}' cannot be made: {error.strerror or error}") from None
-            yield staging
+            try:
+                yield staging
+            except MaceError as error:
+                name_place(error, staging, folder)
+                raise
             _check(folder)
             _replace(folder, staging)
     finally:
         for parent in above:
             with contextlib.suppress(OSError):  # something is in it now: it stays
                 parent.rmdir()
+
+
+def name_place(error: MaceError, staging: Path, place: Path) -> None:
+    """Let an error name what is asked for, and not where it is made."""
+    error.args = tuple(part.replace(str(staging), str(place)) if isinstance(part, str) else part for part in error.args)
 
 
 def _check(folder: Path) -> None:

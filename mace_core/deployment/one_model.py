@@ -10,7 +10,7 @@ from mace_core.compilation import settled_shapes
 from mace_core.deployment.convert import checked_abis, write_report
 from mace_core.deployment.files import Files
 from mace_core.deployment.interface import Part, Port
-from mace_core.deployment.layout import building
+from mace_core.deployment.layout import building, name_place
 from mace_core.deployment.libraries import build_libraries
 from mace_core.deployment.litert import LiteRtModel
 from mace_core.deployment.one_graph import GraphWork, Surroundings
@@ -92,7 +92,11 @@ def _as_file(work: GraphWork, out: Path, name: str, abis: tuple[str, ...]) -> Co
     try:
         with staging_folder(out.absolute()) as folder:
             (folder / "model").mkdir()
-            converted = work.run(folder)
+            try:
+                converted = work.run(folder)
+            except MaceError as error:
+                name_place(error, folder / work.package, out)
+                raise
             done.models.append(converted)
             made = folder / work.package
             converted.package = out

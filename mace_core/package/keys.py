@@ -169,14 +169,15 @@ def _content(given: PublicKey, what: str) -> tuple[bytes, str]:
     path = Path(given)
     label = f"the {what} '{path}'"
     try:
-        if not path.is_file():
-            raise UsageError(f"{label} is {'no regular file' if path.exists() else 'not there'}")
-        with path.open("rb") as file:
-            return file.read(_LARGEST_FILE), label
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(_LARGEST_FILE), label
+        is_there = path.exists()
     except OSError as error:
         raise UsageError(f"{label} cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a NUL character in the path
         raise UsageError(f"{label} cannot be read: {error}") from error
+    raise UsageError(f"{label} is {'no regular file' if is_there else 'not there'}")
 
 
 def _said(error: Exception) -> str:

@@ -211,7 +211,7 @@ def sign_package(path: Path, key: SigningKey, out: Path | None = None) -> None:
     signed = pack_head(head._replace(file_bytes=end + len(block), signature_bytes=len(block)))
     content = package.content
     try:
-        with replacing(out or path) as file:
+        with replacing(out or path.resolve()) as file:  # a link to it goes on leading to it
             file.write(signed)
             for start in range(HEAD_BYTES, end, _CHUNK_BYTES):
                 file.write(content[start : min(start + _CHUNK_BYTES, end)])

@@ -125,6 +125,25 @@ def test_a_download_needs_a_checksum(small: dict[str, Any], server: Any, convert
     assert server.asked == []
 
 
+def test_what_cannot_be_written_is_called_as_the_user_does(small: dict[str, Any], folder: Path) -> None:
+    """On a disk of too few bytes: a process may write files of so many alone."""
+    resource = pytest.importorskip("resource")
+    assert main(["convert", "small.onnx", "-o", "here.mace", "--no-validate"]) == 0
+    program = (
+        f"import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, (2048, {resource.RLIM_INFINITY})); "
+        "from mace_core.cli.main import main; raise SystemExit(main(['convert', 'small.onnx', '-o', 'here.mace']))"
+    )
+    before = (folder / "here.mace").read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", program], capture_output=True, text=True, check=False
+    )  # -B: no cut-off .pyc
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "mace: error: the package 'here.mace' cannot be written: File too large"
+    assert (folder / "here.mace").read_bytes() == before
+    assert sorted(path.name for path in folder.glob(".*")) == []
+
+
 def test_data_of_a_url_are_downloaded_once_and_told(
     small: dict[str, Any], server: Any, convert: Convert, folder: Path
 ) -> None:

@@ -271,6 +271,20 @@ def test_an_interrupted_signing_leaves_what_was_there(
     assert [file.name for file in signed.parent.iterdir() if "m.mace" in file.name] == ["m.mace"]
 
 
+def test_a_link_to_a_package_goes_on_leading_to_it(signed: Path, keys: tuple[Path, Path], tmp_path: Path) -> None:
+    link = tmp_path / "latest.mace"
+    link.symlink_to(signed)
+    sign_package(link, read_signing_key(keys[1]))
+    assert link.is_symlink()
+    assert len(signatures_of(open_package(signed))) == 2
+
+
+def test_a_key_that_is_not_there_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        read_public_key(tmp_path / "none.pub")
+    assert str(error.value) == f"the public key '{tmp_path / 'none.pub'}' is not there"
+
+
 def test_keys_of_every_form(tmp_path: Path, keys: tuple[Path, Path]) -> None:
     maker = keys[0]
     raw = read_public_key(public(maker))

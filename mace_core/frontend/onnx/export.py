@@ -92,7 +92,7 @@ def save_onnx(
             model = _Exporter(types or {}, ExternalPayloads(data, data_path.name)).model(graph)
             file.write(_serialized(model, target))
     except OSError as error:
-        raise ModelError(f"the model cannot be written to '{target}': {error}") from error
+        raise ModelError(f"the model cannot be written to '{target}': {error.strerror or error}") from error
 
 
 def file_size(graph: Graph) -> int:
