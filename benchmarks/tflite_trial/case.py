@@ -134,9 +134,10 @@ def layer(
     *shapes: Sequence[int | None],
     forms: Sequence[str] = FLOAT,
     dtype: Any = tf.float32,
+    batch: int | None = None,
     **more: Any,
 ) -> None:
-    """Register a Keras layer; ``shapes`` are those of its inputs without the batch, which is free."""
+    """Register a Keras layer; ``shapes`` are those of its inputs without the batch, which is free by default."""
 
     def build() -> Built:
         tf.keras.utils.set_random_seed(zlib.crc32(name.encode()) % 2**31)
@@ -145,7 +146,7 @@ def layer(
         def call(*values: Any) -> Any:
             return made(values[0] if len(shapes) == 1 else list(values))
 
-        return keras(name, call, *(((None, *shape), dtype) for shape in shapes), **more)
+        return keras(name, call, *(((batch, *shape), dtype) for shape in shapes), **more)
 
     case(name, forms)(build)
 

@@ -60,7 +60,7 @@ def _converter(built: Built, folder: str) -> Any:
         return tf.lite.TFLiteConverter.from_keras_model(built.owner)
     signatures = built.signatures
     if signatures is None:
-        traced = tf.function(built.function, input_signature=list(built.specs)).get_concrete_function()
+        traced = tf.function(built.function, list(built.specs), autograph=built.is_stateful).get_concrete_function()
         signatures = {"serving_default": traced}
     holder = tf.Module()
     holder.owner, holder.calls = built.owner, list(signatures.values())

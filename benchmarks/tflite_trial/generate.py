@@ -55,6 +55,7 @@ def _write(case: Any, files: dict[str, Path]) -> None:
     built = None
     for form, file in files.items():
         began = time.monotonic()
+        file.with_suffix(".refused").write_text("the converter ended the process")  # until it has not
         try:
             if built is None:
                 tf.keras.backend.clear_session()
@@ -70,6 +71,7 @@ def _write(case: Any, files: dict[str, Path]) -> None:
                 runs["signature"] = np.array(built.signature)
             np.savez(file.with_suffix(".npz"), **runs)
             file.write_bytes(content)
+            file.with_suffix(".refused").unlink()
             seconds = time.monotonic() - began
             sys.stdout.write(f"{case.name}.{form}: {len(content) / 1024:.0f} KiB, {seconds:.1f} s\n")
         sys.stdout.flush()

@@ -6,41 +6,38 @@ from typing import Any
 
 import tensorflow as tf
 
-from benchmarks.tflite_trial.case import WEIGHTS, Built, case, keras, layer
+from benchmarks.tflite_trial.case import WEIGHTS, layer
 
 K = tf.keras.layers
 STEPS = (6, 5)
 
-for kind in ("LSTM", "GRU", "SimpleRNN"):
+for kind in ("LSTM", "GRU", "SimpleRNN"):  # the converter wants to know the batch
     cell: Any = getattr(K, kind)
-    layer(f"recurrent/{kind}", lambda c=cell: c(7), STEPS, forms=WEIGHTS)
-    layer(f"recurrent/{kind}_sequences", lambda c=cell: c(7, return_sequences=True), STEPS, forms=WEIGHTS)
-    layer(f"recurrent/{kind}_unrolled", lambda c=cell: c(7, unroll=True), STEPS, forms=WEIGHTS)
-    layer(f"recurrent/{kind}_backwards", lambda c=cell: c(7, go_backwards=True, return_sequences=True), STEPS)
-    layer(f"recurrent/{kind}_free", lambda c=cell: c(7, return_sequences=True), (None, 5), batches=(2, 5))
-    layer(f"recurrent/{kind}_both", lambda c=cell: K.Bidirectional(c(4, return_sequences=True)), STEPS, forms=WEIGHTS)
-    layer(f"recurrent/{kind}_both_last", lambda c=cell: K.Bidirectional(c(4), merge_mode="sum"), STEPS)
-    layer(f"recurrent/{kind}_stacked", lambda c=cell: tf.keras.Sequential([c(5, return_sequences=True), c(3)]), STEPS)
-    layer(f"recurrent/{kind}_masked", lambda c=cell: tf.keras.Sequential([K.Masking(0.0), c(5)]), STEPS)
-    layer(f"recurrent/{kind}_state", lambda c=cell: c(7, return_state=True), STEPS)
+    few = ("float32", "float16", "dynamic")
+    layer(f"recurrent/{kind}", lambda c=cell: c(7), STEPS, forms=WEIGHTS, batch=1)
+    layer(f"recurrent/{kind}_free_batch", lambda c=cell: c(7), STEPS)
+    layer(f"recurrent/{kind}_sequences", lambda c=cell: c(7, return_sequences=True), STEPS, forms=few, batch=3)
+    layer(f"recurrent/{kind}_unrolled", lambda c=cell: c(7, unroll=True), STEPS, forms=(*few, "int8"))
+    back = {"go_backwards": True, "return_sequences": True}
+    layer(f"recurrent/{kind}_backwards", lambda c=cell, b=back: c(7, **b), STEPS, batch=1)
+    layer(f"recurrent/{kind}_free", lambda c=cell: c(7, return_sequences=True), (None, 5), batches=(2, 5), batch=1)
+    layer(
+        f"recurrent/{kind}_both", lambda c=cell: K.Bidirectional(c(4, return_sequences=True)), STEPS, forms=few, batch=1
+    )
+    layer(f"recurrent/{kind}_both_last", lambda c=cell: K.Bidirectional(c(4), merge_mode="sum"), STEPS, batch=1)
+    layer(
+        f"recurrent/{kind}_stacked",
+        lambda c=cell: tf.keras.Sequential([c(5, return_sequences=True), c(3)]),
+        STEPS,
+        batch=1,
+    )
+    layer(f"recurrent/{kind}_masked", lambda c=cell: tf.keras.Sequential([K.Masking(0.0), c(5)]), STEPS, batch=1)
+    layer(f"recurrent/{kind}_state", lambda c=cell: c(7, return_state=True), STEPS, batch=1)
+    layer(f"recurrent/{kind}_stateful", lambda c=cell: c(4, stateful=True), STEPS, batch=1, is_stateful=True)
 
-    def fixed(c: Any = cell, name: str = f"recurrent/{kind}_fixed") -> Built:
-        """A batch of one, as the converter wants it for its own LSTM operator."""
-        tf.keras.utils.set_random_seed(5)
-        return keras(name, c(7, return_sequences=True), ((1, *STEPS), tf.float32))
-
-    case(f"recurrent/{kind}_fixed", WEIGHTS)(fixed)
-
-    def stateful(c: Any = cell, name: str = f"recurrent/{kind}_stateful") -> Built:
-        """The state is a variable."""
-        tf.keras.utils.set_random_seed(5)
-        return keras(name, c(4, stateful=True), ((1, *STEPS), tf.float32), is_stateful=True)
-
-    case(f"recurrent/{kind}_stateful")(stateful)
-
-layer("recurrent/GRU_old", lambda: K.GRU(7, reset_after=False), STEPS)
-layer("recurrent/LSTM_relu", lambda: K.LSTM(7, activation="relu", recurrent_activation="hard_sigmoid"), STEPS)
-layer("recurrent/ConvLSTM2D", lambda: K.ConvLSTM2D(4, 3, padding="same"), (3, 6, 7, 2))
-layer("recurrent/ConvLSTM1D", lambda: K.ConvLSTM1D(4, 3, padding="same"), (3, 6, 2))
-layer("recurrent/cells", lambda: K.RNN([K.LSTMCell(5), K.GRUCell(3)]), STEPS)
+layer("recurrent/GRU_old", lambda: K.GRU(7, reset_after=False), STEPS, batch=1)
+layer("recurrent/LSTM_relu", lambda: K.LSTM(7, activation="relu", recurrent_activation="hard_sigmoid"), STEPS, batch=1)
+layer("recurrent/ConvLSTM2D", lambda: K.ConvLSTM2D(4, 3, padding="same"), (3, 6, 7, 2), batch=1)
+layer("recurrent/ConvLSTM1D", lambda: K.ConvLSTM1D(4, 3, padding="same"), (3, 6, 2), batch=1)
+layer("recurrent/cells", lambda: K.RNN([K.LSTMCell(5), K.GRUCell(3)]), STEPS, batch=1)
 layer("recurrent/time_distributed", lambda: K.TimeDistributed(K.Conv2D(4, 3)), (3, 6, 7, 2), forms=WEIGHTS)

@@ -29,6 +29,7 @@ from mace_core.frontend.tflite.description import (
     FileSubgraph,
     FileTensor,
 )
+from mace_core.frontend.tflite.scales import with_scales
 
 IDENTIFIER = b"TFL3"
 """Bytes 4 to 8 of every file."""
@@ -195,7 +196,7 @@ class _Reader:
     ) -> FileSubgraph:
         name = self._text(graph.Name())
         where = f"subgraph {index}{f' ({name!r})' if name else ''}"
-        tensors = tuple(
+        tensors = with_scales(
             self._tensor(tensor, number, buffers, where)
             for number, tensor in enumerate(self._tables(graph, "Tensors", f"tensors of {where}"))
         )
@@ -278,8 +279,6 @@ class _Reader:
             raise ModelError(f"{self._label}: {where} has {scales.size} scales and {zeros.size} zero points")
         if not np.all(np.isfinite(scales)):
             raise ModelError(f"{self._label}: {where} has a quantization scale that is not a finite number")
-        if scales.size == 1 and scales[0] == 0:  # as converters write for "not quantized"
-            return None
         return FileQuantization(scales, zeros, given.QuantizedDimension())
 
     def _sparsity(self, given: Any, where: str) -> FileSparsity:

@@ -10,7 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lite_models import LiteModel, assert_agree
+from lite_models import LiteModel, assert_agree, mace_results
 
 import mace_core as mace
 from mace_core.errors import ModelError, UnsupportedModelError
@@ -264,3 +264,20 @@ def test_scales_for_blocks_of_weights() -> None:
     described.details.scales = 99
     with pytest.raises(ModelError, match="whose scales are in tensor 99, which is not there"):
         load_model(model.bytes())
+
+
+def test_the_scale_0_of_nothing_but_zeros() -> None:
+    """Converters write it for activations that were 0 in every sample."""
+    model = LiteModel()
+    g = model.graph()
+    x = g.input("x", (2, 3), "int16", scale=0.001)
+    shape, nothing = g.constant("shape", np.int32([2, 3])), g.constant("nothing", np.int16(0), scale=0.0)
+    zeros = g.tensor("zeros", (2, 3), "int16", scale=0.0)
+    g.op("FILL", [shape, nothing], [zeros])
+    g.op("MUL", [x, zeros], [g.output("product", (2, 3), "int16", scale=0.002)], "MulOptions")
+    values = np.int16([[100, -2000, 30000], [-32768, 7, 0]])
+    (found,) = assert_agree(model.bytes(), {"x": values})
+    assert not found["product"].any()
+    g.op("ADD", [x, zeros], [g.output("sum", (2, 3), "int16", scale=0.002)], "AddOptions")  # LiteRT ends the process
+    (found,) = mace_results(model.bytes(), {"x": values})
+    assert np.abs(found["sum"] - values / 2).max() <= 1
