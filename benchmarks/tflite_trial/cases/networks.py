@@ -65,4 +65,5 @@ def settle(made: Any, pictures: np.ndarray) -> None:
 
 
 for name, (make, size, between) in NETWORKS.items():
-    case(f"networks/{name}", ALL)(network(name, make, size, between))
+    forms = ALL if name in ("MobileNetV2", "EfficientNetB0") else ("float32", "int8")
+    case(f"networks/{name}", forms)(network(name, make, size, between))

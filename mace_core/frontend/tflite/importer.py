@@ -93,6 +93,10 @@ class Importer:
         """A node of this domain was added."""
         self._domains.setdefault(domain, 1)
 
+    def need_opset(self, version: int) -> None:
+        """A node of the default domain was added that is newer than `OPSET`."""
+        self._domains[""] = max(self._domains[""], version)
+
     def count_operator(self) -> None:
         """One more operator is imported.
 

@@ -149,3 +149,19 @@ def test_transposed_convolution_whose_result_has_any_size(padding: int, kernel: 
         full = [size * stride + (kernel - 1 if padding else 0) - less for size in (rows, columns)]
         feeds = {"shape": np.int32([2, *full, 4]), "x": floats(2, rows, columns, 3)}
         assert_agree(model.bytes(), feeds)
+
+
+def test_bits_of_one_type_as_another() -> None:
+    model = LiteModel()
+    g = model.graph()
+    x = g.input("x", (2, 4))
+    b = g.input("b", (2, 4), "uint8")
+    g.op("BITCAST", [x], [g.output("whole", (2, 4), "int32")])
+    g.op("BITCAST", [x], [g.output("bytes", (2, 4, 4), "uint8")])
+    g.op("BITCAST", [x], [g.output("halves", (2, 4, 2), "int16")])
+    g.op("BITCAST", [b], [g.output("joined", (2,), "int32")])
+    g.op("BITCAST", [b], [g.output("signed", (2, 4), "int8")])
+    given = np.random.default_rng(3).integers(0, 256, (2, 4)).astype(np.uint8)
+    (found,) = assert_agree(model.bytes(), {"x": floats(2, 4), "b": given})
+    assert np.array_equal(found["bytes"], floats(2, 4).view(np.uint8).reshape(2, 4, 4))
+    assert np.array_equal(found["joined"], given.view(np.int32).reshape(2))

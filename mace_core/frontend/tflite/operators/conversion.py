@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.registry import converter
+from mace_core.tensor import DType
+
+_OPSET_OF_BIT_CAST = 26
 
 
 @converter("DEQUANTIZE")
@@ -50,3 +55,30 @@ def fake_quant(op: Operation) -> None:
     steps = op.emit("Floor", [op.emit("Add", [steps, op.number(0.5, np.float32)])])
     steps = op.emit("Mul", [steps, op.number(scale, np.float32)])
     op.finish(op.emit("Add", [steps, bounds[0]]))
+
+
+_UNSIGNED = {8: DType.UINT8, 16: DType.UINT16, 32: DType.UINT32, 64: DType.UINT64}
+
+
+@converter("BITCAST")
+def bit_cast(op: Operation) -> None:
+    """The bits of each element as another type; of several narrow ones along a last axis, the first has the lowest."""
+    own, target = op.dtype(0), op.result_dtype()
+    if own.bits not in _UNSIGNED or target.bits not in _UNSIGNED or DType.BOOL in (own, target):
+        raise op.unsupported(f"takes the bits of {own.label} for {target.label}")
+    op.place.root.need_opset(_OPSET_OF_BIT_CAST)
+    value, widest = op.stored(0), _UNSIGNED[max(own.bits, target.bits)]
+    count = max(own.bits, target.bits) // min(own.bits, target.bits)
+    shifts = op.number(np.arange(count) * min(own.bits, target.bits), widest.numpy)
+    if own.bits < target.bits:
+        bits = op.cast(op.emit("BitCast", [value], {"to": _UNSIGNED[own.bits].value}), widest)
+        wide = op.emit("BitShift", [bits, shifts], {"direction": "LEFT"})
+        parts = op.several("Split", [wide], count, {"axis": op.rank(0) - 1, "num_outputs": count})
+        value = functools.reduce(lambda a, b: op.emit("BitwiseOr", [a, b]), parts)
+        value = op.emit("Squeeze", [value, op.number([op.rank(0) - 1])])
+    elif own.bits > target.bits:
+        bits = op.emit("Unsqueeze", [op.emit("BitCast", [value], {"to": widest.value}), op.number([op.rank(0)])])
+        parts_of = op.emit("BitShift", [bits, shifts], {"direction": "RIGHT"})
+        low = op.emit("BitwiseAnd", [parts_of, op.number((1 << target.bits) - 1, widest.numpy)])
+        value = op.cast(low, _UNSIGNED[target.bits])
+    op.keep(op.emit("BitCast", [value], {"to": target.value}))
