@@ -34,8 +34,8 @@ ROOT = Path(__file__).parents[2]
 WORKER = (sys.executable, "-m", "benchmarks.tflite_trial.worker")
 
 
-def verdict(result: dict[str, Any], *, is_int8: bool = False) -> str:
-    """In a few words; those in capitals are faults.  ``is_int8``: floats go in and out, and are bytes between."""
+def verdict(result: dict[str, Any], *, form: str) -> str:
+    """In a few words; those in capitals are faults."""
     ours, theirs = result.get("mace"), result.get("litert")
     if ours and theirs:
         return f"refused by both: {ours}"
@@ -48,8 +48,10 @@ def verdict(result: dict[str, Any], *, is_int8: bool = False) -> str:
     if result.get("wrong"):
         return f"WRONG: {result['wrong']}"
     own = result.get("own", {})
-    if is_int8 and 0 < result.get("relative", 0) <= 1 / 250 and not result.get("steps"):
+    if form == "int8_float" and 0 < result.get("relative", 0) <= 1 / 250 and not result.get("steps"):
         return "ok: a step of 8 bits"
+    if form == "int16x8" and STEPS < result.get("steps", 0) <= result.get("nodes", 0) / 4:
+        return f"ok: steps of 65,536, after {result['nodes']} nodes"
     if result.get("steps", 0) > max(STEPS, own.get("steps", 0)) or result.get("relative", 0) > max(
         TOLERANCE, own.get("relative", 0)
     ):
@@ -61,7 +63,7 @@ def verdict(result: dict[str, Any], *, is_int8: bool = False) -> str:
 
 def verdict_of(name: str, result: dict[str, Any]) -> str:
     """`verdict` of a model by its name."""
-    return verdict(result, is_int8=name.endswith("int8_float"))
+    return verdict(result, form=name.rsplit(".", 1)[-1])
 
 
 def compare(files: Sequence[Path], *, timed: bool) -> Iterator[tuple[Path, dict[str, Any]]]:

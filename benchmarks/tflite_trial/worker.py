@@ -18,7 +18,7 @@ from mace_core.errors import MaceError
 Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
 
-TIMED_S = 0.25
+TIMED_S, LEAST_ROUNDS, IN_TURN = 0.25, 4, 3
 """How long each engine is timed, in turns of a few runs."""
 
 
@@ -124,6 +124,7 @@ def compare(file: Path, *, timed: bool, alone: bool = False) -> dict[str, Any]:
         with Session(file, devices=["cpu"], options={"cpu": {"threads": 1}}, signature=signature) as session:
             found = [session.run(run) for run in runs]
             explanation = session.explain()
+            result["nodes"] = sum(explanation.nodes_per_device.values())
             result["off_cpu"] = sum(
                 n for device, n in explanation.nodes_per_device.items() if device not in ("cpu:0", "core")
             )
@@ -153,9 +154,11 @@ def _times(session: Session, judge: Judge, feeds: Feeds) -> dict[str, Any]:
     calls = {"mace_us": lambda: session.run(feeds), "litert_us": lambda: judge.runner(**feeds)}
     for call in calls.values():
         call()
-    while time.monotonic() < end:
+    rounds = 0
+    while time.monotonic() < end or rounds < LEAST_ROUNDS:
+        rounds += 1
         for name, call in calls.items():
-            for _ in range(3):
+            for _ in range(IN_TURN):
                 began = time.perf_counter()
                 call()
                 best[name] = min(best[name], (time.perf_counter() - began) * 1e6)
