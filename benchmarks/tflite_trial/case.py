@@ -35,6 +35,7 @@ class Built:
         signatures: further signatures, by key: concrete functions of ``owner``, which has to be a tf.Module then.
         is_stateful: variables stay variables; else they become constants.
         signature: the key of the one that ``feeds`` are for.
+        samples: how many are calibrated with.
     """
 
     function: Callable[..., Any]
@@ -44,6 +45,7 @@ class Built:
     signatures: dict[str, Any] | None = None
     is_stateful: bool = False
     signature: str = "serving_default"
+    samples: int = 8
 
 
 @dataclass(frozen=True)

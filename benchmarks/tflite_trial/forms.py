@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -37,15 +38,15 @@ def _convert(built: Built, form: str, converter: Any) -> bytes:
         case "float16":
             converter.target_spec.supported_types = [tf.float16]
         case "int8" | "uint8" | "int8_per_tensor":
-            converter.representative_dataset = lambda: _samples(built)
+            converter.representative_dataset = lambda: itertools.islice(_samples(built), built.samples)
             converter.target_spec.supported_ops = [_INT8]
             outside = tf.uint8 if form == "uint8" else tf.int8
             converter.inference_input_type = converter.inference_output_type = outside
             converter._experimental_disable_per_channel = form == "int8_per_tensor"
         case "int8_float":
-            converter.representative_dataset = lambda: _samples(built)
+            converter.representative_dataset = lambda: itertools.islice(_samples(built), built.samples)
         case "int16x8":
-            converter.representative_dataset = lambda: _samples(built)
+            converter.representative_dataset = lambda: itertools.islice(_samples(built), built.samples)
             converter.target_spec.supported_ops = [_INT16, _BUILTINS]
             converter.inference_input_type = converter.inference_output_type = tf.int16
         case "float32" | "dynamic" | "select_tf" | "custom":

@@ -46,7 +46,7 @@ def network(name: str, make: Callable[..., Any], size: int, between: tuple[float
         spec = tf.TensorSpec((None, size, size, 3), tf.float32, name="image")
         image = tf.keras.Input((size, size, 3), name="image")
         model = tf.keras.Model(image, made(image))
-        return Built(model, [spec], [{"image": picture} for picture in pictures], model)
+        return Built(model, [spec], [{"image": picture} for picture in pictures], model, samples=1)
 
     return build
 
