@@ -104,6 +104,7 @@ def test_truth_values() -> None:
     g.op("REDUCE_ANY", [a, axis], [g.output("any", (2,), "bool")], "ReducerOptions")
     g.op("REDUCE_ALL", [a, axis], [g.output("all", (2, 1), "bool")], "ReducerOptions", keepDims=True)
     g.op("WHERE", [a], [g.output("where", (3, 2), "int64", signature=(-1, 2))])
+    g.op("ARG_MAX", [a, axis], [g.output("first", (2,), "int32")], "ArgMaxOptions", outputType=2)
     one, two = g.constant("one", floats(2, 4)), g.constant("two", floats(2, 4, low=5, high=6))
     g.op("SELECT_V2", [a, one, two], [g.output("select", (2, 4))])
     rows = g.constant("rows", np.array([True, False]))

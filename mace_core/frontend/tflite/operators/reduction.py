@@ -38,7 +38,10 @@ def place_of_extreme(op: Operation) -> None:
     """The first of equals."""
     (axis,) = op.whole(1, "the axis")
     kind = "ArgMax" if op.file.builtin == "ARG_MAX" else "ArgMin"
-    found = op.emit(kind, [op.stored(0)], {"axis": op.axis(axis, op.rank(0)), "keepdims": 0})
+    x = op.stored(0)
+    if op.dtype(0) is DType.BOOL:  # which ONNX does not compare
+        x = op.cast(x, DType.UINT8)
+    found = op.emit(kind, [x], {"axis": op.axis(axis, op.rank(0)), "keepdims": 0})
     op.keep(found if op.result_dtype() is DType.INT64 else op.cast(found, op.result_dtype()))
 
 
