@@ -5,10 +5,12 @@ A word of 32 bits holds a pair, the element of even index in its lower half.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
 from mace_cpu.shared.codegen import element_types
-from mace_cpu.shared.codegen.body import F32, FLOAT_BYTES, I32, Body
+from mace_cpu.shared.codegen.body import F32, FLOAT_BYTES, I32, VOID, Body
 
 F16 = ir.HalfType()
 I16 = ir.IntType(16)
@@ -85,3 +87,14 @@ def multiply_long(body: Body, left: ir.Value, right: ir.Value, addend: ir.Value)
 def load_halves(body: Body, at: ir.Value) -> ir.Value:
     """Eight float16, as such."""
     return body.b.load(at, typ=_EIGHT, align=FLOAT_BYTES // 2)
+
+
+def keep_order(body: Body, values: Sequence[ir.Value]) -> None:
+    """Have LLVM compute these vectors before it loads what is loaded behind this place; no instruction.
+
+    Left to itself it sums up one result after the other, so that each operation waits for the one before, and holds all
+    operands meanwhile.
+    """
+    kind = ir.FunctionType(VOID, [value.type for value in values])
+    constraints = ",".join(["w"] * len(values)) + ",~{memory}"
+    body.b.call(ir.InlineAsm(kind, "", constraints, side_effect=True), values)

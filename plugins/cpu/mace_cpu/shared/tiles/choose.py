@@ -55,14 +55,14 @@ def most_rows(target: Target, block: int, blocks: int) -> int:
 
 
 def most_half_rows(blocks: int, *, is_long: bool) -> int:
-    """The tallest tile of float16 with ``blocks`` vectors of eight columns whose sums stay in the registers of aarch64.
+    """The tallest tile of float16 with ``blocks`` vectors of eight columns that stays in the registers of aarch64.
 
     Args:
-        is_long: sums are float32 alone, and not float16 first.
+        is_long: sums are float32, in registers.  Else those are in memory, and such of float16 in registers.
     """
-    sums = 2 * blocks if is_long else 3 * blocks
-    spare = blocks + 1 if is_long else blocks  # of columns
-    return min((32 - spare) // (sums + 1), ROW_CHOICES[-1])
+    if is_long:
+        return (32 - blocks - 1) // (2 * blocks + 1)
+    return {1: 10, 2: 8}[blocks]
 
 
 def widest_tile(target: Target, block: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from llvmlite import ir
 
 from mace_cpu.shared.codegen.body import FLOAT_BYTES, Body
-from mace_cpu.shared.codegen.float16 import F16, HALVES, lane_of, multiply_halves, multiply_long
+from mace_cpu.shared.codegen.float16 import F16, HALVES, keep_order, lane_of, multiply_halves, multiply_long
 from mace_cpu.shared.precision import HALF_STEPS, PairUnit
 from mace_cpu.shared.tiles.row_steps import opaque
 from mace_cpu.shared.tiles.tile import Tile
@@ -40,6 +40,12 @@ class HalfTile(Tile):
         self.is_whole = True
         self._is_long = unit is PairUnit.LONG_HALF
         self._kind = ir.VectorType(F16, HALVES)
+        if not self._is_long:
+            # where LLVM does not see that it could keep them in registers, of which float16 takes the most
+            sums = opaque(body, body.memory(ir.ArrayType(body.vector, rows * vectors)))
+            self._cells = [
+                [body.floats(sums, (row * vectors + v) * HALVES) for v in range(vectors)] for row in range(rows)
+            ]
 
     def step(self, left: Callable[[int], ir.Value], right: ir.Value) -> None:
         """
@@ -50,27 +56,35 @@ class HalfTile(Tile):
 
     def lane_steps(self, left: Callable[[int], ir.Value], right: Callable[[int], ir.Value]) -> None:
         body = self.body
-        sums: list[list[ir.Value | None]] = [[None] * self.vectors for _ in range(self.rows)]
+        sums: list[list[ir.Value]] = [[] for _ in range(self.rows)]
         for first in range(0, self.together, _WORDS):
             places = [body.floats(left(row), first) for row in range(self.rows)]
             if first and self._is_long:  # else LLVM loads the two of a row at once, for which there are no registers
                 places = [opaque(body, place) for place in places]
             factors = [self._load(place) for place in places]
-            for element in range(HALVES):
-                word, odd = divmod(element, 2)
+            for word in range(_WORDS):
                 columns = right(first + word)
-                for v in range(self.vectors):
-                    weights = self._load(body.floats(columns, v * HALVES + odd * _WORDS))
+                weights = [
+                    [self._load(body.floats(columns, v * HALVES + odd * _WORDS)) for v in range(self.vectors)]
+                    for odd in range(2)
+                ]
+                for odd, of_element in enumerate(weights):
                     for row, factor in enumerate(factors):
-                        lane = lane_of(body, factor, element)
+                        lane = lane_of(body, factor, 2 * word + odd)
                         if self._is_long:
-                            self.put(row, v, multiply_long(body, weights, lane, self.cell(row, v)))
+                            for v, one in enumerate(of_element):
+                                self.put(row, v, multiply_long(body, one, lane, self.cell(row, v)))
                         else:
-                            sums[row][v] = multiply_halves(body, weights, lane, sums[row][v])
+                            before = sums[row] or [None] * self.vectors
+                            sums[row] = [
+                                multiply_halves(body, one, lane, total)
+                                for one, total in zip(of_element, before, strict=True)
+                            ]
+                if not self._is_long:
+                    keep_order(body, [total for row in sums for total in row])
         for row, of_row in enumerate(sums):
             for v, total in enumerate(of_row):
-                if total is not None:
-                    self.put(row, v, body.b.fadd(self.cell(row, v), body.b.fpext(total, body.vector)))
+                self.put(row, v, body.b.fadd(self.cell(row, v), body.b.fpext(total, body.vector)))
 
     def _load(self, at: ir.Value) -> ir.Value:
         return self.body.b.load(at, typ=self._kind, align=FLOAT_BYTES)
