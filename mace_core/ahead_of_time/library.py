@@ -139,6 +139,7 @@ def build_library(
     optimize: bool = True,
     linker: str | None = None,
     weights: str = "inside",
+    precision: str = "float32",
     for_android: bool = False,
     registry: Registry | None = None,
 ) -> Library:
@@ -161,6 +162,8 @@ def build_library(
             ``mace_create_with`` (see ``mace_weights.h``).
         for_android: the shared library asks for Android's ``libc.so``, without which ``System.loadLibrary`` and
             ``dlopen`` do not load it there; one that asks for nothing suits every C library where a program brings it.
+        precision: in what numbers it multiplies: the option of the cpu provider, where the target has the
+            instructions; "float16" with arm64-v8.2a.
         registry: where providers are found; the process's own by default.
 
     Raises:
@@ -188,7 +191,7 @@ def build_library(
     pool = WeightPool()
     for number, (given, model) in enumerate(named.items()):
         report("planning", number, len(named))
-        loaded = LibraryModel(model, target, threads, optimize, chosen)
+        loaded = LibraryModel(model, target, threads, optimize, chosen, precision)
         symbol = symbol_of(given or (name if len(named) == 1 else "") or Path(loaded.file).stem)
         if any(part.symbol == symbol for part in parts):
             raise UsageError(f"two models of the library are called '{symbol}'; give them names of their own")

@@ -46,9 +46,18 @@ class LibraryModel:
         assumed: sizes of free dimensions that nobody gave, ``height=224``.
     """
 
-    def __init__(self, model: Model, target: str, threads: int, optimize: bool, registry: Registry) -> None:
+    def __init__(
+        self,
+        model: Model,
+        target: str,
+        threads: int,
+        optimize: bool,
+        registry: Registry,
+        precision: str = "float32",
+    ) -> None:
         self._registry = registry
-        self._options: dict[str, dict[str, object]] = {DEVICE: {"target": target, "threads": threads}}
+        options: dict[str, object] = {"target": target, "threads": threads, "precision": precision}
+        self._options: dict[str, dict[str, object]] = {DEVICE: options}
         given = SessionArguments.for_writing(
             devices=[DEVICE], options=self._options, strict=True, optimize=optimize, registry=registry
         )

@@ -152,11 +152,11 @@ def compile_command(
     if target:
         from mace_core.cli.compile_library import compile_libraries
 
-        if device or option or strict or samples.is_asked_for or content.given or repair:
-            flags = (("--device", device), ("--option", option), ("--strict", strict), ("--repair", repair))
+        if device or strict or samples.is_asked_for or content.given or repair:
+            flags = (("--device", device), ("--strict", strict), ("--repair", repair))
             other = next((name for name, given in flags if given), content.given or "a sample")
             raise UsageError(f"{other} is for packages, and --target builds a library: leave one of the two out")
-        compile_libraries(model, more, target, out, shape, name, threads, linker, weights, android, output)
+        compile_libraries(model, more, target, out, shape, name, threads, linker, weights, android, option, output)
         return
     if more or name or linker or weights or android:
         texts = {"--with": more, "--name": name, "--linker": linker, "--weights": weights, "--android": android}

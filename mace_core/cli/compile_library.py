@@ -26,6 +26,7 @@ def compile_libraries(
     linker: str,
     weights: str,
     android: bool,
+    options: Sequence[str],
     output: OutputOptions,
 ) -> None:
     """Build a library for each target, and tell what is in it.
@@ -44,6 +45,7 @@ def compile_libraries(
         raise UsageError(f"--weights {weights}: it is {' or '.join(WEIGHT_PLACES)}")
     models = _named_models(model, more, name)
     signatures = _signatures(models, shapes)
+    precision = _precision(options)
     folder = out if out is not None else Path(name or next(iter(models)))
     built: list[Library] = []
     for target in dict.fromkeys(targets):
@@ -59,11 +61,23 @@ def compile_libraries(
                     linker=linker or None,
                     weights=weights or WEIGHT_PLACES[0],
                     for_android=android,
+                    precision=precision,
                 )
             )
     output.deliver(
         "compile", {"model": model, "out": str(folder), "libraries": list(map(_as_data, built))}, lambda: _print(built)
     )
+
+
+def _precision(options: Sequence[str]) -> str:
+    """The one option of a provider that libraries have."""
+    found = "float32"
+    for text in options:
+        name, _, value = text.partition("=")
+        if name != "cpu.precision":
+            raise UsageError(f"--option {text} is for packages; with --target there is cpu.precision alone")
+        found = value
+    return found
 
 
 def _named_models(model: str, more: Sequence[str], name: str) -> dict[str, str]:

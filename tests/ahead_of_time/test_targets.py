@@ -17,6 +17,7 @@ from programs import TOOLCHAINS, assert_close, link, run, skip_without
 
 import mace_core as mace
 from mace_core.ahead_of_time import build_library
+from mace_core.errors import UsageError
 
 Array = npt.NDArray[Any]
 
@@ -54,6 +55,25 @@ def classifier() -> onnx.ModelProto:
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.full
+def test_a_library_multiplies_in_float16_where_asked_to(tmp_path: Path) -> None:
+    """The tolerance is beyond what float32 needs and within what float16 may; that they differ shows which it was."""
+    skip_without("arm64-v8.2a")
+    library = build_library(classifier(), tmp_path / "out", target="arm64-v8.2a", name="small", precision="float16")
+    with mace.Session(classifier(), devices=["cpu"]) as session:
+        expected = np.asarray(session.run({"x": picture()})["y"])
+    ran = run(link(library, "small"), "arm64-v8.2a", {"x": picture()})
+    assert ran.status == 0, ran.text
+    found = ran.arrays({"y": expected})["y"]
+    assert 1e-6 < np.abs(found - expected).max() < 5e-3
+
+
+def test_a_precision_that_the_target_has_not_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the target 'armeabi-v7a' has neither"):
+        build_library(classifier(), tmp_path / "out", target="armeabi-v7a", name="small", precision="float16")
+    assert not (tmp_path / "out").exists()
 
 
 def picture() -> Array:

@@ -12,6 +12,7 @@ import pytest
 from mace_testing.arm64.models import MODELS, write_models
 
 import mace_core as mace
+from mace_core.errors import UsageError
 
 PREPARED = Path("/mnt/models")
 """Where the emulated machine has them."""
@@ -20,6 +21,9 @@ TOLERANCES = {"pp_ocr_rec": 3e-4, "silero_vad": 3e-5, "squeezenet1_1_int8": 0.02
 """Shares of the range of an output; others are closer. A byte more or less in the middle is seen at the end."""
 
 USUAL = 1e-5
+
+FLOAT16_TOLERANCES = {"mobilenet_v2": 3e-3, "pp_ocr_rec": 0.1}
+"""PP-OCR gives probabilities, which turn where two letters are as likely."""
 
 pytestmark = pytest.mark.full
 
@@ -47,6 +51,28 @@ def test_a_model_computes_what_onnxruntime_computes_on_the_host(name: str, prepa
         assert first[key].shape == right.shape
         assert float(np.abs(first[key].astype(np.float64) - right).max()) <= TOLERANCES.get(name, USUAL) * spread
         np.testing.assert_array_equal(first[key], second[key])
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "pp_ocr_rec"])
+def test_a_model_in_float16_is_near(name: str, prepared: Path) -> None:
+    """As near as 11 bits are; see docs/decisions/float16.md."""
+    values = np.load(prepared / name / "values.npz")
+    feeds = {key.removeprefix("in:"): values[key] for key in values if key.startswith("in:")}
+    try:
+        session = mace.Session(
+            str(prepared / name / "model.onnx"), devices=["cpu"], strict=True, options={"cpu": {"precision": "float16"}}
+        )
+    except UsageError as error:
+        pytest.skip(str(error))
+    with session:
+        found = session.run(feeds)
+        assert any(node.note.startswith("float16") for node in session.explain().nodes)
+    for key in found:
+        right = values[f"out:{key}"]
+        spread = float(right.max() - right.min()) or 1.0
+        far = float(np.abs(found[key].astype(np.float64) - right).max()) / spread
+        assert 1e-6 < far <= FLOAT16_TOLERANCES[name]
+        assert (found[key].argmax(-1) == right.argmax(-1)).all()
 
 
 def test_a_warm_start_computes_the_same(prepared: Path) -> None:

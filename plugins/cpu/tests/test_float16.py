@@ -49,6 +49,13 @@ def running(unit: str) -> Iterator[str]:
     if unit not in MASKS:
         yield f"host+{unit}"
         return
+    if platform.machine() == "aarch64":
+        try:
+            choose_instructions(f"host+{unit}", "float16")
+        except UsageError as error:
+            pytest.skip(str(error))
+        yield f"host+{unit}"
+        return
     if platform.system() != "Linux" or platform.machine() != "x86_64":
         pytest.skip("the emulated processor is for x86-64 hosts")
     arm = pytest.importorskip("arm", reason="needs unicorn", exc_type=ImportError)

@@ -154,7 +154,9 @@ def unit_of(target: Target, name: str, precision: str) -> PairUnit | None:
         UsageError: for an unknown precision, or if such processors need not have a unit for it.
     """
     _check_precision(precision)
-    return _find_unit(target, precision, [], f"the target '{name}'")
+    # the tiles of AMX have to be asked for by each process, which a library does not do for the program around it
+    units = [unit for unit in best_units(target, precision) if not unit.has_tiles]
+    return _find_unit(target, precision, units, f"the target '{name}'")
 
 
 def _check_precision(precision: str) -> None:
