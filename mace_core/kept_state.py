@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mace_core.binding import Binding
+from mace_core.errors import UsageError
 from mace_core.graph import Graph
 from mace_core.graph.kept import KeptState, kept_state
 from mace_core.host.fork_safe import fork_safe_lock
@@ -53,6 +56,22 @@ class SessionState:
     def start(self, names: Mapping[str, Any]) -> dict[str, Any]:
         """What those of ``names`` that are state are fed in a first run, where that is not zeros."""
         return {name: value for name, value in self._start.items() if name in names}
+
+    def first(self) -> dict[str, Any]:
+        """What the inputs are fed in a first run.
+
+        Raises:
+            UsageError: if the model does not say the shape of one.
+        """
+        found: dict[str, Any] = {}
+        for name, type in self._types.items():
+            if name in self._start:
+                found[name] = self._start[name]
+            elif isinstance(type, TensorType) and type.is_concrete:
+                found[name] = np.zeros(type.concrete_shape, type.dtype.numpy)
+            else:
+                raise UsageError(f"the state '{name}' has free sizes ({type}): give its first content where it is run")
+        return found
 
     def with_shapes(self, shapes: Mapping[str, Sequence[int]]) -> dict[str, Sequence[int]]:
         """Shapes of inputs, with those of the state where the model says them."""

@@ -328,6 +328,14 @@ class Session:
         """
         return {} if self._state is None else dict(self._state.pairs)
 
+    def first_state(self) -> dict[str, Any]:
+        """What the inputs of `state` are fed in a first run: arrays, for callers who keep state by themselves.
+
+        Raises:
+            UsageError: if the model does not say the shape of one.
+        """
+        return {} if self._state is None else self._state.first()
+
     def reset(self) -> None:
         """Forget what the runs so far left behind: the next one begins as the first did."""
         self._check_open()

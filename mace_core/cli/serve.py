@@ -67,6 +67,24 @@ def serve(
     max_delay: Annotated[
         float, typer.Option("--max-delay", metavar="MS", min=0, help="Wait so long for a batch at most: milliseconds.")
     ] = 2.0,
+    max_sequences: Annotated[
+        int,
+        typer.Option(
+            "--max-sequences",
+            metavar="N",
+            min=1,
+            help="Sequences of requests to a model that keeps state, at most; each has a state of its own.",
+        ),
+    ] = 1024,
+    sequence_idle: Annotated[
+        float,
+        typer.Option(
+            "--sequence-idle",
+            metavar="S",
+            min=0,
+            help="A sequence that nobody used for so long may be given up for another: seconds.",
+        ),
+    ] = 60.0,
     queue: Annotated[
         int, typer.Option("--queue", metavar="N", min=1, help="Requests that may wait for a device; more are refused.")
     ] = 64,
@@ -129,6 +147,8 @@ def serve(
         max_requests=4 * queue,
         max_batch=max_batch,
         max_delay=max_delay / 1000,
+        max_sequences=max_sequences,
+        sequence_idle=sequence_idle,
         body_timeout=body_timeout,
         grace=grace,
         token="" if token_file is None else read_token(token_file),

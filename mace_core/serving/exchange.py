@@ -12,6 +12,19 @@ LOWEST_PRIORITY = 1 << 31
 """Of those that a client may state; a request that states none comes after it."""
 
 
+LONGEST_ID = 128
+"""Characters of a sequence's identity."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequencePart:
+    """Which sequence of requests one belongs to: a whole number or a text, and whether it is its first or last one."""
+
+    id: int | str
+    starts: bool = False
+    ends: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class InferRequest:
     """What a client asks for.
@@ -23,6 +36,7 @@ class InferRequest:
         is_binary: whether outputs that are not named are wanted as binary data.
         priority: as `Session.run_async` has it.
         deadline: seconds; None: no limit.
+        sequence: that it belongs to; None: to none.
     """
 
     id: str
@@ -31,6 +45,7 @@ class InferRequest:
     is_binary: bool = False
     priority: int = 0
     deadline: float | None = None
+    sequence: SequencePart | None = None
 
     @property
     def names(self) -> list[str] | None:
@@ -65,6 +80,27 @@ def urgency(parameters: Mapping[str, Any]) -> tuple[int, float | None]:
     return (1 + LOWEST_PRIORITY - priority if priority else 0), (timeout / 1e6 if timeout else None)
 
 
+def sequence_of(parameters: Mapping[str, Any]) -> SequencePart | None:
+    """The sequence that a request belongs to; 0 and "" stand for none.
+
+    Raises:
+        ServingError: if a parameter is of another type than the protocol says, or speaks of no sequence.
+    """
+    identity = parameters.get("sequence_id", 0)
+    if type(identity) not in (int, str) or (isinstance(identity, int) and not 0 <= identity < 1 << 64):
+        raise bad_request("the parameter 'sequence_id' must be a whole number that is not negative, or a string")
+    if isinstance(identity, str) and len(identity) > LONGEST_ID:
+        raise bad_request(f"the parameter 'sequence_id' has more than {LONGEST_ID} characters")
+    starts, ends = (parameters.get(name, False) for name in ("sequence_start", "sequence_end"))
+    if type(starts) is not bool or type(ends) is not bool:
+        raise bad_request("the parameters 'sequence_start' and 'sequence_end' must be true or false")
+    if not identity:
+        if starts or ends:
+            raise bad_request("'sequence_start' and 'sequence_end' need a 'sequence_id'")
+        return None
+    return SequencePart(identity, starts, ends)
+
+
 def _whole(parameters: Mapping[str, Any], name: str, most: int) -> int:
     found = parameters.get(name, 0)
     if isinstance(found, str) and found.isdecimal() and len(found) < 20:  # as some clients send them
@@ -88,5 +124,4 @@ def check_parameters(parameters: Mapping[str, Any], where: str) -> None:
 _NOT_DONE = {
     "shared_memory_region": "shared memory",
     "classification": "classification",
-    "sequence_id": "sequences",
 }

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mace_core.serving.datatypes import BYTES, datatype_of
-from mace_core.serving.exchange import InferAnswer, InferRequest, check_parameters, urgency
+from mace_core.serving.exchange import InferAnswer, InferRequest, check_parameters, sequence_of, urgency
 from mace_core.serving.failures import bad_request
 from mace_core.serving.messages import message
 from mace_core.serving.tensors import checked_shape, from_bytes, from_list, strings, to_bytes
@@ -99,7 +99,7 @@ def request_of(given: Received) -> InferRequest:
         check_parameters(_parameters(output.parameters), f"the output '{output.name}'")
     priority, deadline = urgency(parameters)
     outputs = {output.name: True for output in received.outputs} or None
-    return InferRequest(received.id, feeds, outputs, True, priority, deadline)
+    return InferRequest(received.id, feeds, outputs, True, priority, deadline, sequence_of(parameters))
 
 
 def _from_contents(tensor: Any, shape: tuple[int, ...], where: str) -> Any:

@@ -83,7 +83,9 @@ class InferenceService:
         return message("ModelReadyResponse")(ready=self._models.is_ready)
 
     async def _server_metadata(self, request: Any, context: Any) -> Any:
-        return message("ServerMetadataResponse")(name="mace", version=VERSION, extensions=["schedule_policy"])
+        return message("ServerMetadataResponse")(
+            name="mace", version=VERSION, extensions=["schedule_policy", "sequence"]
+        )
 
     async def _model_metadata(self, request: Any, context: Any) -> Any:
         return metadata_of(self._models.find(request.name, request.version).metadata)

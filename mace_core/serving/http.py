@@ -30,7 +30,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 _log = logging.getLogger("mace")
 
-EXTENSIONS = ["binary_tensor_data", "schedule_policy", "infer_stream"]
+EXTENSIONS = ["binary_tensor_data", "schedule_policy", "sequence", "infer_stream"]
 
 PEER = "mace.peer"
 """The extension of ASGI's scope that is the request's `Peer`."""

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mace_core.errors import UsageError
 from mace_core.serving.datatypes import name_of
 from mace_core.serving.exchange import InferAnswer, InferRequest
-from mace_core.serving.failures import Fault, ServingError, fault_of
+from mace_core.serving.failures import Fault, ServingError, bad_request, fault_of
+from mace_core.serving.sequences import Sequences
 
 if TYPE_CHECKING:
     from mace_core.serving.metrics import Metrics
@@ -33,10 +34,16 @@ class ServedModel:
         session: runs it.
     """
 
-    def __init__(self, name: str, session: Session, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, session: Session, metrics: Metrics, *, max_sequences: int = 1024, sequence_idle: float = 60.0
+    ) -> None:
+        """``max_sequences``, ``sequence_idle``: as `ServerOptions` has them, for a model that keeps state."""
         self.name = name
         self.session = session
         self._metrics = metrics
+        self._sequences: Sequences | None = None
+        if session.state:
+            self._sequences = Sequences(name, session.state, session.first_state(), max_sequences, sequence_idle)
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -58,9 +65,7 @@ class ServedModel:
         start = time.perf_counter()
         fault: Fault | None = Fault.CANCELLED
         try:
-            outputs = await self.session.run_async(
-                request.feeds, request.names, priority=request.priority, deadline=request.deadline
-            )
+            outputs = await self._run(request)
             fault = None
         except asyncio.CancelledError:
             raise
@@ -72,6 +77,29 @@ class ServedModel:
         finally:
             self._metrics.observe(self.name, fault, time.perf_counter() - start)
         return InferAnswer(self.name, VERSION, request, outputs)
+
+    async def _run(self, request: InferRequest) -> Mapping[str, Any]:
+        sequences = self._sequences
+        if sequences is None:
+            if request.sequence is not None:
+                raise bad_request(f"the model '{self.name}' keeps no state: leave 'sequence_id' out")
+            return await self._outputs(request, request.feeds, request.names)
+        own = [name for name in request.feeds if name in sequences.pairs]
+        if own:
+            raise bad_request(f"'{own[0]}' is state of the model '{self.name}', which the server keeps: leave it out")
+        sequence = sequences.of(request)
+        names = request.names or [spec.name for spec in self.session.outputs]
+        async with sequence.turn:
+            feeds = {**request.feeds, **sequence.state}
+            found = dict(await self._outputs(request, feeds, [*names, *sequences.pairs.values()]))
+            sequence.state = {name: found.pop(output) for name, output in sequences.pairs.items()}
+        sequences.ended(request, sequence)
+        return found
+
+    async def _outputs(
+        self, request: InferRequest, feeds: Mapping[str, Any], names: list[str] | None
+    ) -> Mapping[str, Any]:
+        return await self.session.run_async(feeds, names, priority=request.priority, deadline=request.deadline)
 
 
 def _tensor(spec: Any) -> dict[str, Any]:
@@ -160,6 +188,9 @@ def try_batching(session: Session, name: str, max_batch: int, max_delay: float) 
         Whether it does.
     """
     if max_batch <= 1:
+        return False
+    if session.state:
+        _log.warning("%s is served request by request: it keeps state from run to run", name)
         return False
     try:
         session.batching(max_batch, max_delay)

@@ -25,6 +25,8 @@ class ServerOptions:
         queue: requests that wait for a device at most.
         max_requests: requests that are being read, waited for or answered at most, of all models together.
         max_batch: the most rows of a batch; 1: requests are run one by one.
+        max_sequences: sequences of requests to one model that keeps state, at most.
+        sequence_idle: seconds after which a sequence that nobody uses may be given up for another.
         max_delay: seconds that a request waits for others at most.
         body_timeout: seconds within which a request's body must have come, and its headers.
         drain: seconds, after the server was asked to end, in which idle connections may still bring a request.
@@ -41,6 +43,8 @@ class ServerOptions:
     max_requests: int = 256
     max_batch: int = 1
     max_delay: float = 0.002
+    max_sequences: int = 1024
+    sequence_idle: float = 60.0
     body_timeout: float = 30.0
     drain: float = 0.2
     grace: float = 30.0
@@ -57,10 +61,10 @@ class ServerOptions:
                 raise UsageError(f"--{name} {port}: a port is a number from 0 to {LAST_PORT}")
         if self.http and self.http == self.grpc:
             raise UsageError(f"HTTP and gRPC cannot both have the port {self.http}: give one of them another")
-        for name in ("max_body", "queue", "max_requests", "max_batch"):
+        for name in ("max_body", "queue", "max_requests", "max_batch", "max_sequences"):
             if getattr(self, name) < 1:
                 raise UsageError(f"a server's '{name}' is 1 at least, not {getattr(self, name)}")
-        for name in ("max_delay", "body_timeout", "drain", "grace"):
+        for name in ("max_delay", "sequence_idle", "body_timeout", "drain", "grace"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"a server's '{name}' is a number of seconds, not {getattr(self, name)}")
         if (self.tls_cert is None) != (self.tls_key is None):

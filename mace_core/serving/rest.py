@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mace_core.serving.datatypes import datatype_of
-from mace_core.serving.exchange import InferAnswer, InferRequest, check_parameters, urgency
+from mace_core.serving.exchange import InferAnswer, InferRequest, check_parameters, sequence_of, urgency
 from mace_core.serving.failures import bad_request
 from mace_core.serving.tensors import Buffer, checked_shape, from_bytes, from_list, to_bytes, to_list
 
@@ -88,7 +88,7 @@ def request_of(document: Mapping[str, Any], binary: memoryview) -> InferRequest:
     identity = document.get("id", "")
     if not isinstance(identity, str):
         raise bad_request("'id' must be a string")
-    return InferRequest(identity, feeds, outputs, is_binary, priority, deadline)
+    return InferRequest(identity, feeds, outputs, is_binary, priority, deadline, sequence_of(parameters))
 
 
 def _outputs(document: Mapping[str, Any], is_binary: bool) -> dict[str, bool] | None:

@@ -60,7 +60,16 @@ class ModelServer:
         self.options = options = options or ServerOptions()
         self._metrics = Metrics()
         self._models = Models(
-            {name: ServedModel(name, session, self._metrics) for name, session in sessions.items()},
+            {
+                name: ServedModel(
+                    name,
+                    session,
+                    self._metrics,
+                    max_sequences=options.max_sequences,
+                    sequence_idle=options.sequence_idle,
+                )
+                for name, session in sessions.items()
+            },
             options.max_requests,
         )
         self._metrics.watch(self._models)

@@ -56,6 +56,15 @@ def arithmetic() -> onnx.ModelProto:
     return model_of(nodes, {"a": shape, "b": shape}, {"sum": shape, "product": shape})
 
 
+def sums() -> onnx.ModelProto:
+    """Of all x so far, which it keeps from run to run: it begins with 10."""
+    one = (TensorProto.FLOAT, [1])
+    nodes = [helper.make_node("Add", ["x", "before"], ["total"]), helper.make_node("Identity", ["total"], ["after"])]
+    model = model_of(nodes, {"x": one, "before": one}, {"total": one, "after": one})
+    model.metadata_props.add(key="mace.state", value=json.dumps({"before": {"output": "after", "fill": 10.0}}))
+    return model
+
+
 def heavy(turns: int = 40) -> onnx.ModelProto:
     """Takes some milliseconds: x @ x, again and again."""
     square = (TensorProto.FLOAT, [256, 256])
@@ -66,13 +75,15 @@ def heavy(turns: int = 40) -> onnx.ModelProto:
 
 def open_sessions() -> dict[str, Session]:
     models = {name: echo(kind) for name, kind in DATATYPES.items()}
-    models |= {"arithmetic": arithmetic(), "heavy": heavy()}
+    models |= {"arithmetic": arithmetic(), "heavy": heavy(), "sums": sums()}
     return {name: Session(model, devices=["cpu"], cache=False) for name, model in models.items()}
 
 
 @pytest.fixture(scope="package")
 def server() -> Iterator[ModelServer]:
-    options = ServerOptions(http=0, grpc=0, max_body=1 << 20, body_timeout=2.0, max_batch=4, drain=0.05)
+    options = ServerOptions(
+        http=0, grpc=0, max_body=1 << 20, body_timeout=2.0, max_batch=4, drain=0.05, max_sequences=3
+    )
     with ModelServer(open_sessions(), options) as running:
         yield running
 

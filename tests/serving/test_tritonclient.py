@@ -178,7 +178,7 @@ def test_an_unknown_version(triton: Any) -> None:
 def test_what_this_server_does_not_do_is_said(triton: Any) -> None:
     module, client = triton
     inputs, *_ = pair(module)
-    with pytest.raises(Exception, match="no sequences"):
+    with pytest.raises(Exception, match="keeps no state: leave 'sequence_id' out"):
         client.infer("arithmetic", inputs, sequence_id=5, sequence_start=True)
     with pytest.raises(Exception, match="no classification"):
         client.infer("arithmetic", inputs, outputs=[module.InferRequestedOutput("sum", class_count=2)])
