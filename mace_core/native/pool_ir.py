@@ -4,11 +4,13 @@
 * ``void mace_pool_stop(ptr pool)`` makes the workers return.
 * ``@run_region`` and ``@run_alone`` are for the plan runner.
 
-How chunks are claimed.  ``TICKET`` is one 64-bit word: the number of the parallel region in the upper half, the next
-chunk in the lower.  A claim is one compare-and-swap of the whole word, so whoever was descheduled between reading the
-job and claiming it finds another word and claims nothing.  The job's fields are only rewritten while the ticket is
-*closed* (lower half all ones).  The region is over when every claimed chunk is reported done; a worker that claimed
-none is not waited for.
+How chunks are claimed.  ``TICKET`` is one 64-bit word: the number of the parallel region in the upper half, in the
+lower how many chunks were taken from the end (16 bits) and from the beginning (16 bits).  The caller and every second
+worker begin with the first chunk, the others with the last: so a thread gets, step after step, about the same part of
+what it has in its caches.  A claim is one compare-and-swap of the whole word, so whoever was descheduled between
+reading the job and claiming it finds another word and claims nothing.  The job's fields are only rewritten while the
+ticket is *closed* (lower half all ones).  The region is over when every claimed chunk is reported done; a worker that
+claimed none is not waited for.
 """
 
 from __future__ import annotations
@@ -51,6 +53,9 @@ class PoolWord(IntEnum):
     SIZE = 48
 
 
+MOST_CHUNKS = 60_000
+"""Of a region with several threads; a step of more is computed by the caller alone."""
+
 _CHUNK = """
 define internal void @run_chunk(
   ptr %kernel, ptr %args, i64 %extent, i64 %chunks, i64 %chunk, i64 %piece, ptr %control
@@ -90,6 +95,9 @@ POOL_WORDS
   %unbit = xor i64 %bit, -1
   %futex.index = and i64 %index, 31
   %futex.bit = shl i64 1, %futex.index
+  %odd = and i64 %index, 1
+  %from.end = icmp eq i64 %odd, 0
+  %claimed = select i1 %from.end, i64 65536, i64 1
   %was.parked = icmp ne i64 %resumed, 0
   br i1 %was.parked, label %unpark, label %fresh
 
@@ -104,10 +112,13 @@ look:
   %spins = phi i64 [ 0, %fresh ], [ %spins.next, %idle.soon ], [ %spins.next, %idle.late ], [ %spins, %lost ]
   %since = phi i64 [ 0, %fresh ], [ %since, %idle.soon ], [ %since.now, %idle.late ], [ %since, %lost ]
   %ticket = load atomic i64, ptr %ticket.at acquire, align 8
-  %chunk = and i64 %ticket, 4294967295
+  %first.left = and i64 %ticket, 65535
+  %ticket.shifted = lshr i64 %ticket, 16
+  %from.behind = and i64 %ticket.shifted, 65535
+  %taken = add i64 %first.left, %from.behind
   %chunks = load atomic i64, ptr %chunks.at acquire, align 8
   %workers = load atomic i64, ptr %workers.at acquire, align 8
-  %left = icmp ult i64 %chunk, %chunks
+  %left = icmp ult i64 %taken, %chunks
   %invited = icmp ult i64 %index, %workers
   %work = and i1 %left, %invited
   br i1 %work, label %claim, label %idle
@@ -118,7 +129,10 @@ claim:
   %extent = load atomic i64, ptr %extent.at acquire, align 8
   %piece = load atomic i64, ptr %piece.at acquire, align 8
   %control.word = load atomic i64, ptr %control.at acquire, align 8
-  %ticket.next = add i64 %ticket, 1
+  %last = sub i64 %chunks, 1
+  %last.left = sub i64 %last, %from.behind
+  %chunk = select i1 %from.end, i64 %last.left, i64 %first.left
+  %ticket.next = add i64 %ticket, %claimed
   %swap = cmpxchg ptr %ticket.at, i64 %ticket, i64 %ticket.next acq_rel acquire, align 8
   %won = extractvalue { i64, i1 } %swap, 1
   br i1 %won, label %execute, label %lost
@@ -183,8 +197,11 @@ park:
   %workers.again = load atomic i64, ptr %workers.at seq_cst, align 8
   %stop.again = load atomic i64, ptr %stop.at seq_cst, align 8
   %active.again = load atomic i64, ptr %active.at seq_cst, align 8
-  %chunk.again = and i64 %ticket.again, 4294967295
-  %left.again = icmp ult i64 %chunk.again, %chunks.again
+  %low.again = and i64 %ticket.again, 65535
+  %ticket.shifted.again = lshr i64 %ticket.again, 16
+  %high.again = and i64 %ticket.shifted.again, 65535
+  %taken.again = add i64 %low.again, %high.again
+  %left.again = icmp ult i64 %taken.again, %chunks.again
   %invited.again = icmp ult i64 %index, %workers.again
   %work.again = and i1 %left.again, %invited.again
   %stopped.again = icmp ne i64 %stop.again, 0
@@ -239,6 +256,10 @@ define internal void @run_region(
 ) {
 entry:
 POOL_WORDS
+  %many = icmp ugt i64 %chunks, MOST_CHUNKS
+  br i1 %many, label %alone, label %enter
+
+enter:
   %take = cmpxchg ptr %busy.at, i64 0, i64 1 acq_rel monotonic, align 8
   %taken = extractvalue { i64, i1 } %take, 1
   br i1 %taken, label %publish, label %alone
@@ -286,8 +307,11 @@ wake:
 claim:
   %mine = phi i64 [ 0, %publish ], [ 0, %wake ], [ %mine.next, %execute ], [ %mine, %try ]
   %ticket = load atomic i64, ptr %ticket.at acquire, align 8
-  %chunk = and i64 %ticket, 4294967295
-  %left = icmp ult i64 %chunk, %chunks
+  %chunk = and i64 %ticket, 65535
+  %ticket.shifted = lshr i64 %ticket, 16
+  %from.behind = and i64 %ticket.shifted, 65535
+  %claimed = add i64 %chunk, %from.behind
+  %left = icmp ult i64 %claimed, %chunks
   br i1 %left, label %try, label %join
 
 try:
@@ -346,7 +370,8 @@ POOL_WORDS
 
 def region_ir() -> str:
     """``@run_region`` and ``@run_alone``, to be put into a module that has `system_ir` and `poll_ir`."""
-    return _CHUNK + _REGION.replace("POOL_WORDS", word_addresses(PoolWord, "%pool"))
+    region = _REGION.replace("POOL_WORDS", word_addresses(PoolWord, "%pool"))
+    return _CHUNK + region.replace("MOST_CHUNKS", str(MOST_CHUNKS))
 
 
 def threads_ir(target: Target) -> str:

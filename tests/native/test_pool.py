@@ -20,6 +20,7 @@ from mace_core.errors import UsageError
 from mace_core.native import pool as pools
 from mace_core.native.plan import NativePlan, PlanInstance, PlanStep
 from mace_core.native.pool import MAX_THREADS, ThreadPool, release_shared, shared_pool
+from mace_core.native.pool_ir import MOST_CHUNKS
 from mace_core.native.system_ir import has_futex
 from mace_core.native.target import host_target
 
@@ -121,6 +122,29 @@ def test_parked_threads_help_again(pool: ThreadPool, sleep_kernel: int) -> None:
         return helpers(instance, marks, pool) == 2
 
     assert any(helped() for _ in range(ATTEMPTS))
+
+
+def test_the_caller_begins_with_the_first_chunk_and_a_worker_with_the_last(parking: str, sleep_kernel: int) -> None:
+    """So a thread gets about the same part of one step after the other."""
+    marks = np.zeros(6, np.int64)
+    instance = NativePlan([PlanStep(sleep_kernel, 0, 6, 6)], [2_000, 0], [(1, 0, 0)]).new_instance()
+    here = threading.get_ident()
+    helped = []
+    with ThreadPool(2, parking=parking) as pool:
+        for _ in range(ATTEMPTS):
+            helped.append(helpers(instance, marks, pool) > 0)
+            threads = [each.thread for each in instance.chunk_times()]
+            own = threads.count(here)
+            assert threads[:own] == [here] * own, threads
+    assert any(helped)
+
+
+@pytest.mark.parametrize("chunks", [MOST_CHUNKS, MOST_CHUNKS + 1, 1 << 16, (1 << 17) + 3])
+def test_more_chunks_than_threads_can_share(pool: ThreadPool, count_kernel: int, chunks: int) -> None:
+    counts = np.zeros(chunks, np.int64)
+    instance = NativePlan([PlanStep(count_kernel, 0, chunks, chunks)] * 2, [0, 0], [(0, 0, 0)]).new_instance()
+    instance.run([counts.ctypes.data], pool=pool)
+    assert (counts == 2).all()
 
 
 def test_more_threads_than_processors(parking: str, instance: PlanInstance) -> None:
