@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mace_core.graph import Graph, Node, Value
+from mace_core.report.model_facts import all_nodes, origins
 from mace_core.tensor import TensorType, ValueType
 
 _WEIGHT_INPUT = {
@@ -56,8 +57,14 @@ class LayerFacts:
 
 
 def layer_facts(graph: Graph, types: Mapping[Value, ValueType]) -> dict[str, LayerFacts]:
-    """By node name, nested graphs included."""
-    return {node.name: _facts(node, types) for node in _all_nodes(graph)}
+    """By what steps of a run tell as their source, nested graphs included; of several nodes that with a filter."""
+    found: dict[str, LayerFacts] = {}
+    for node in all_nodes(graph):
+        facts = _facts(node, types)
+        for origin in origins(node):
+            if facts.is_layer or origin not in found or not found[origin].is_layer:
+                found[origin] = facts
+    return found
 
 
 def _facts(node: Node, types: Mapping[Value, ValueType]) -> LayerFacts:
@@ -91,10 +98,3 @@ def _shape(value: Value | None, types: Mapping[Value, ValueType]) -> tuple[int, 
         return None
     kind = types.get(value, value.type)
     return kind.concrete_shape if isinstance(kind, TensorType) and kind.is_concrete else None
-
-
-def _all_nodes(graph: Graph) -> Iterator[Node]:
-    for node in graph.nodes:
-        yield node
-        for body in node.subgraphs():
-            yield from _all_nodes(body)

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
-    from mace_core.graph import Graph, Value
+    from mace_core.graph import Graph, Node, Value
     from mace_core.tensor import ValueType
+
+
+_MOVING = frozenset(
+    {"Cast", "DequantizeLinear", "Identity", "QuantizeLinear", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+)
+"""Operators that frontends put around another one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """By node name, nested graphs included.
+    """By the names that steps of a run tell as their source, nested graphs included: a node's own name, or that of the
+    operator of the file that a frontend made several nodes of.
 
     Attributes:
         macs: multiply-accumulates of one run, of nodes that have any.
@@ -67,8 +74,9 @@ def facts_of(graph: Graph, found: Mapping[Value, ValueType]) -> ModelFacts:
     from mace_core.tensor import TensorType
 
     shapes = {
-        node.name: "x".join(map(str, kind.concrete_shape)) or "scalar"
+        origin: "x".join(map(str, kind.concrete_shape)) or "scalar"
         for node in graph.nodes
+        for origin in origins(node)
         if node.outputs
         and node.outputs[0] is not None
         and isinstance(kind := found.get(node.outputs[0]), TensorType)
@@ -78,14 +86,34 @@ def facts_of(graph: Graph, found: Mapping[Value, ValueType]) -> ModelFacts:
         value.name: kind.nbytes for value, kind in found.items() if isinstance(kind, TensorType) and kind.is_concrete
     }
     weights = sum(tensor.nbytes for tensor in constant_tensors(graph))
-    return ModelFacts(graph_macs(graph, found), operators_of(graph), shapes, nbytes, weights)
+    counts = graph_macs(graph, found)
+    macs: dict[str, int] = {}
+    for node in all_nodes(graph):
+        if node.name in counts:
+            first = origins(node)[0]
+            macs[first] = macs.get(first, 0) + counts[node.name]
+    return ModelFacts(macs, _operators(graph, counts), shapes, nbytes, weights)
 
 
-def operators_of(graph: Graph) -> dict[str, str]:
-    """Operator by node name, nested graphs included."""
-    found: dict[str, str] = {}
+def origins(node: Node) -> tuple[str, ...]:
+    """What a step that computes a node tells as its source."""
+    return node.source or (node.name,)
+
+
+def all_nodes(graph: Graph) -> Iterator[Node]:
+    """Nested graphs included."""
     for node in graph.nodes:
-        found[node.name] = node.qualified_op
+        yield node
         for body in node.subgraphs():
-            found |= operators_of(body)
-    return found
+            yield from all_nodes(body)
+
+
+def _operators(graph: Graph, macs: Mapping[str, int]) -> dict[str, str]:
+    """The operator of each origin: of several nodes the one that does most, and rather one that computes something."""
+    found: dict[str, tuple[tuple[int, bool], str]] = {}
+    for node in all_nodes(graph):
+        weight = macs.get(node.name, 0), node.op_type not in _MOVING
+        for origin in origins(node):
+            if origin not in found or weight >= found[origin][0]:
+                found[origin] = weight, node.qualified_op
+    return {origin: operator for origin, (_, operator) in found.items()}

@@ -10,10 +10,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from mace_core import Session
+from mace_core.frontend.load import load_model
+from mace_core.graph.copying import copy_graph
 from mace_core.report import MaceSections, measure_sections
 from mace_core.report.layer_facts import LayerFacts
 from mace_core.report.mace_sections import operations_of
-from mace_core.report.model_facts import ModelFacts
+from mace_core.report.model_facts import ModelFacts, model_facts
 from mace_core.scheduler.profile import Profile, Span
 
 SECTIONS = [
@@ -130,3 +132,22 @@ def test_two_steps_for_one_node_are_two_rows_and_its_work_counts_at_the_longer()
     operations, _ = operations_of([_profile(spans)] * 2, facts, {})
     assert [each.name for each in operations] == ["gemm [step 1 of 2]", "gemm [step 2 of 2]"]
     assert [each.macs for each in operations] == [0, 2_000_000]
+
+
+def test_operators_that_became_several_nodes_keep_their_work(model: Path) -> None:
+    """Steps of a TensorFlow Lite model tell operators of its file, and a frontend makes several nodes of one."""
+    graph = load_model(model)
+    convolution = next(node for node in graph.nodes if node.op_type == "Conv")
+    for node in graph.nodes:
+        node.source = (
+            ("CONV_2D_0",) if node in (convolution, graph.nodes[1]) else (f"{node.op_type.upper()}_{node.name}",)
+        )
+        node.name = f"{node.source[0]}/{node.op_type}"
+    feeds = {"x": np.zeros((1, 3, 16, 16), np.float32)}
+    with Session(copy_graph(graph)[0], devices=["cpu"], cache=False) as session:
+        found = measure_sections(session, graph, feeds, warmup=1, runs=1)
+    facts = model_facts(graph, feeds)
+    assert facts.operators["CONV_2D_0"] == "Conv"
+    assert found.macs == sum(facts.macs.values()) > 8 * 27
+    (row,) = [each for each in found.operations if "CONV_2D_0" in each.nodes and each.macs]
+    assert (row.layer.filter, row.layer.strides) == ((8, 3, 3, 3), (2, 2))
