@@ -138,6 +138,8 @@ def serve(
 
     raise_verbosity(verbose=verbose, quiet=quiet, debug=debug)
     paths = named_models(models)
+    for path in paths.values():
+        reading.check(path)
     options = ServerOptions(
         host=host,
         http=8000 if http is None and grpc is None else http,

@@ -72,15 +72,27 @@ class ReadingOptions:
     signature: Signature = ""
     dynamic_range: DynamicRange = ""
 
+    def check(self, model: str | os.PathLike[str]) -> None:
+        """
+        Raises:
+            UsageError: if a signature is chosen, and the model is of a format that has none.
+        """
+        if self.signature:
+            from mace_core.frontend.load import check_signature
+
+            check_signature(model, self.signature)
+
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self, model: object) -> Iterator[None]:
         """Read models so, in the command and in processes that it starts.
 
         Raises:
-            UsageError: for a choice that does not exist.
+            UsageError: for a choice that does not exist, or not for this model.
         """
         from mace_core.frontend.importing import importing
 
+        if isinstance(model, str | os.PathLike):
+            self.check(model)
         with importing(self.signature, self.dynamic_range):
             yield
 
@@ -366,7 +378,7 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
                 if isinstance(group, SessionOptions):
                     stack.enter_context(group.trusting())
                 elif isinstance(group, ReadingOptions):
-                    stack.enter_context(group.reading())
+                    stack.enter_context(group.reading(given.get("model")))
             command(**given)
 
     required = [p for p in parameters if p.default is inspect.Parameter.empty]

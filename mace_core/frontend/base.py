@@ -43,9 +43,9 @@ class Frontend(ABC):
         """The same format, read with other options; formats that have no such choice are read as ever.
 
         Raises:
-            UsageError: if a signature is chosen, and the format has none.
+            UsageError: if a signature is chosen for this model, and the format has none.
         """
-        return self if options.signature is None else self.choosing(options.signature)
+        return self if options.signature is None or options.is_for_all else self.choosing(options.signature)
 
     @abstractmethod
     def load(self, source: ModelSource, *, path: Path | None = None, mmap: bool = True) -> Graph:

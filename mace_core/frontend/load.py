@@ -140,6 +140,22 @@ def _imported(model: Any, chosen: ImportOptions, *, mmap: bool) -> Graph:
     )
 
 
+def check_signature(model: str | os.PathLike[str], signature: str) -> None:
+    """Raise for a format that has no signatures; what is no model is left to what reads it.
+
+    Raises:
+        UsageError: if files of this format hold one graph.
+    """
+    path = model_path(model)
+    if not path.is_file():
+        return
+    try:
+        frontend = _frontend_for(path, str(path))
+    except MaceError:
+        return
+    frontend.choosing(signature)
+
+
 def package_of(model: Model, *, cache: bool, mmap: bool) -> Package | None:
     """The package that a model is, whatever its name; None where it is something else.
 

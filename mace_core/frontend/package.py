@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from mace_core.errors import UsageError
 from mace_core.frontend.base import Frontend, ModelSource
 from mace_core.host.file_forms import PACKAGE_MAGIC, PACKAGE_SUFFIX, is_package
 
@@ -17,6 +18,13 @@ class PackageFrontend(Frontend):
 
     name: ClassVar[str] = "mace"
     suffixes: ClassVar[tuple[str, ...]] = (PACKAGE_SUFFIX,)
+
+    def choosing(self, signature: str) -> Frontend:
+        """
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(f"a package holds one graph, without signatures: leave '{signature}' out")
 
     def can_read(self, source: ModelSource) -> bool:
         return is_package(first_bytes(source))

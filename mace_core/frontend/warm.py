@@ -76,7 +76,7 @@ def load_cached(
             return loaded
         cache.remove(key)
     settled = settled_identity(model)
-    graph = load_model(model, mmap=mmap, signature=chosen.signature, dynamic_range=chosen.dynamic_range)
+    graph = load_model(model, mmap=mmap, signature=signature, dynamic_range=dynamic_range)
     files = _opened_files(graph)
     files |= {other: settled_identity(other) for other in graph.other_files}
     optimize(graph)

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "frontend" / "tflite"))
 
@@ -50,4 +52,29 @@ def test_what_is_compiled_is_of_that_graph_and_has_no_others(mace: Mace, two: st
     assert done.returncode == 0, done.stderr
     assert mace("run", "square.mace", "--random", plugins="cpu").stdout.startswith("squared: float32[3]")
     done = mace("run", "square.mace", "--signature", "square", "--random", plugins="cpu")
+    assert done.returncode != 0
     assert done.stderr == "mace: error: a package holds one graph, without signatures: leave 'square' out\n"
+
+
+def test_steps_before_that_graph_are_of_a_format_without_signatures(mace: Mace, two: str, tmp_path: Path) -> None:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "ab"]
+    graph = helper.make_graph([helper.make_node("Neg", ["a"], ["b"])], "negative", ends[:1], ends[1:])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (tmp_path / "step.onnx").write_bytes(made.SerializeToString())
+    np.save(tmp_path / "a.npy", np.float32([1, 2, 3]))
+    options = ["--signature", "double", "--device", "cpu", "--before", "step.onnx", "-o", "double.mace"]
+    done = mace("compile", two, *options, plugins="cpu")
+    assert done.returncode == 0, done.stderr
+    done = mace("run", "double.mace", "-i", "a=a.npy", "-o", "out.npz", plugins="cpu")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "out.npz")["doubled"].tolist() == [-2, -4, -6]
+    done = mace("run", "step.onnx", "--signature", "double", "--random")
+    assert done.returncode != 0
+    assert done.stderr == "mace: error: a model of the format onnx has no signatures: leave 'double' out\n"
+
+
+@pytest.mark.full
+def test_convert_compares_that_graph(mace: Mace, two: str) -> None:
+    done = mace("convert", two, "--signature", "square", "-o", "square.mace", "--json", plugins="cpu")
+    assert done.returncode == 0, done.stderr
+    assert mace("run", "square.mace", "--random", plugins="cpu").stdout.startswith("squared: float32[3]")

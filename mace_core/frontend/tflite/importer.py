@@ -54,7 +54,7 @@ class Importer:
         self.origins: dict[str, Origin] = {}
         self.variables = Variables(model)
         self._domains = {"": OPSET}
-        self._signature = _chosen(model, signature, label)
+        self._signature = chosen_signature(model, signature, label)
         self._operators = 0
 
     def build(self) -> Graph:
@@ -167,7 +167,12 @@ def _in_order(named: Iterable[tuple[str, int]], order: Iterable[int]) -> list[tu
     return sorted(((number, name) for name, number in named), key=lambda pair: places.get(pair[0], len(places)))
 
 
-def _chosen(model: FileModel, wanted: str | None, label: str) -> FileSignature | None:
+def chosen_signature(model: FileModel, wanted: str | None, label: str) -> FileSignature | None:
+    """The signature that is imported: the one wanted, else the usual one; None: the first subgraph without one.
+
+    Raises:
+        ModelError: if there is none of the name wanted.
+    """
     by_key = {signature.key: signature for signature in model.signatures}
     if wanted is not None:
         if wanted not in by_key:

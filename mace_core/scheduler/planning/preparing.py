@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mace_core.caching.build_id import build_id
-from mace_core.errors import UsageError
 from mace_core.graph import Graph
 from mace_core.host.fork_safe import unforked
 from mace_core.provider import hooks
@@ -81,11 +80,10 @@ def _prepare_model(
     packaged = _packaged(model, cache, mmap, trust, processing)
     signature, dynamic_range = chosen
     if packaged is not None:
-        from mace_core.frontend.importing import ImportOptions
-
-        signature = ImportOptions.of(signature).signature
         if signature is not None:
-            raise UsageError(f"a package holds one graph, without signatures: leave '{signature}' out")
+            from mace_core.frontend.package import PackageFrontend
+
+            PackageFrontend().choosing(signature)
         return packaged
     if trust is not None and not isinstance(model, Graph):
         is_file = isinstance(model, str | os.PathLike)
