@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
+
+import numpy.typing as npt
 
 from mace_core.errors import ModelError, UnsupportedModelError
 from mace_core.frontend.scope import Frame, Names
@@ -21,6 +24,9 @@ OPSET = 21
 MAX_OPERATORS = 100_000
 """Operators that subgraphs may become when they are called, all together: a small file could call for any number."""
 
+_VERSIONS = {"ai.onnx.ml": 3}
+"""Of other domains than the default one; 1 where nothing is said."""
+
 DEFAULT_SIGNATURE = "serving_default"
 
 
@@ -32,6 +38,7 @@ class Importer:
         label: names it in messages.
         names: of the graph, so far.
         variables: of the model.
+        tables: keys and values of hash tables.
         origins: of the graph's nodes, by the operator that they stand for.
         is_hybrid: floats that meet weights in integers become bytes, as in LiteRT.
     """
@@ -52,6 +59,7 @@ class Importer:
         self.label = label
         self.names = Names()
         self.origins: dict[str, Origin] = {}
+        self.tables: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
         self.variables = Variables(model)
         self._domains = {"": OPSET}
         self._signature = chosen_signature(model, signature, label)
@@ -91,7 +99,7 @@ class Importer:
 
     def use_domain(self, domain: str) -> None:
         """A node of this domain was added."""
-        self._domains.setdefault(domain, 1)
+        self._domains.setdefault(domain, _VERSIONS.get(domain, 1))
 
     def need_opset(self, version: int) -> None:
         """A node of the default domain was added that is newer than `OPSET`."""

@@ -28,6 +28,7 @@ TYPES = {
     "resource": schema.TensorType.RESOURCE,
     "int4": schema.TensorType.INT4,
     "uint32": schema.TensorType.UINT32,
+    "string": schema.TensorType.STRING,
 }
 
 Arrays = dict[str, npt.NDArray[Any]]
