@@ -18,6 +18,7 @@ from mace_core.tensor import Tensor, TensorType
 _CALLS = {
     "IF": ("ThenSubgraphIndex", "ElseSubgraphIndex"),
     "WHILE": ("CondSubgraphIndex", "BodySubgraphIndex"),
+    "STABLEHLO_WHILE": ("CondSubgraphIndex", "BodySubgraphIndex"),
     "CALL": ("Subgraph",),
     "STABLEHLO_COMPOSITE": ("DecompositionSubgraphIndex",),
 }

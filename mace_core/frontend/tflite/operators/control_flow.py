@@ -37,6 +37,7 @@ def branch(op: Operation) -> None:
 
 
 @converter("WHILE", options="WhileOptions")
+@converter("STABLEHLO_WHILE", options="StablehloWhileOptions")
 def loop(op: Operation) -> None:
     """The condition is a subgraph of the same values as the body."""
     count = op.count

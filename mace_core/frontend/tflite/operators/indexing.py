@@ -210,11 +210,16 @@ def sparse_to_dense(op: Operation) -> None:
 @converter("DYNAMIC_UPDATE_SLICE")
 def dynamic_update_slice(op: Operation) -> None:
     """A part of the operand replaced; where it would not fit, it is moved inside."""
+    replace_part(op, op.sizes(2))
+
+
+def replace_part(op: Operation, begins: Value) -> None:
+    """As above, from ``begins`` on, a place for each axis."""
     x, update = op.stored(0), op.stored(1)
     rank = op.rank(0)
     sizes, part = op.emit("Shape", [x]), op.emit("Shape", [update])
     limits = op.emit("Sub", [sizes, part])
-    starts = op.emit("Min", [op.emit("Max", [op.sizes(2), op.number([0] * rank)]), limits])
+    starts = op.emit("Min", [op.emit("Max", [begins, op.number([0] * rank)]), limits])
     ends = op.emit("Add", [starts, part])
     # indices of the replaced part, one grid for each axis
     grids = []

@@ -68,3 +68,25 @@ def batch_to_space(op: Operation) -> None:
 def _check(op: Operation, block: list[int], edges: list[int]) -> None:
     if not block or min(block) < 1 or len(edges) != 2 * len(block) or min(edges) < 0 or len(block) >= op.rank(0):
         raise op.error(f"has blocks {block} and edges {edges} for {op.rank(0)} axes")
+
+
+@converter("DILATE")
+def dilate(op: Operation) -> None:
+    """Elements apart, with a value between them: each is the first of a part of its own, and the last part is cut."""
+    steps, shape = op.whole(1, "the dilations"), op.shape(0)
+    sizes = [int(size) for size in shape if size is not None]
+    if len(sizes) < len(shape):
+        raise op.unsupported("has sizes that may change")
+    if len(steps) != len(sizes) or min(steps, default=1) < 1:
+        raise op.error(f"has dilations {steps} of {len(sizes)} axes")
+    if not sizes or 0 in sizes:
+        op.keep(op.stored(0))
+        return
+    apart = op.emit("Reshape", [op.stored(0), op.number([number for size in sizes for number in (size, 1)])])
+    more = [number for step in steps for number in (0, step - 1)]
+    value = op.emit("Reshape", [op.stored(2), op.number([])])
+    padded = op.emit("Pad", [apart, op.number([0] * len(more) + more), value])
+    whole = op.emit("Reshape", [padded, op.number([size * step for size, step in zip(sizes, steps, strict=True)])])
+    ends = [(size - 1) * step + 1 for size, step in zip(sizes, steps, strict=True)]
+    axes = list(range(len(sizes)))
+    op.keep(op.emit("Slice", [whole, op.number([0] * len(sizes)), op.number(ends), op.number(axes)]))

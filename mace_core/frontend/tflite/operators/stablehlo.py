@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mace_core.frontend.tflite.operation import Operation
+from mace_core.frontend.tflite.operators.indexing import replace_part
 from mace_core.frontend.tflite.registry import converter
+from mace_core.graph import Value
 from mace_core.tensor import DType
 
 _SAME_NAME = {
@@ -165,3 +167,40 @@ def dot(op: Operation) -> None:
         sides.append(op.emit("Reshape", [turned, op.number(matrix)]))
     product = op.emit("MatMul", sides)
     op.finish(op.emit("Reshape", [product, op.number([-1 if s is None else s for s in op.result_shape()])]))
+
+
+@converter("STABLEHLO_DYNAMIC_SLICE", options="StablehloDynamicSliceOptions")
+def moving_cut(op: Operation) -> None:
+    """A part of a given size; where it would not fit, it is moved inside."""
+    sizes = op.option_list("SliceSizes")
+    if len(sizes) != op.rank(0) or op.count != op.rank(0) + 1:
+        raise op.error(f"cuts {sizes} from {op.rank(0)} axes at {op.count - 1} places")
+    if not sizes:
+        op.keep(op.stored(0))
+        return
+    size = op.number(sizes)
+    limits = op.emit("Sub", [op.emit("Shape", [op.stored(0)]), size])
+    starts = op.emit("Min", [op.emit("Max", [_places(op, 1), op.number([0] * len(sizes))]), limits])
+    y = op.emit("Slice", [op.stored(0), starts, op.emit("Add", [starts, size]), op.number(list(range(len(sizes))))])
+    op.keep(op.emit("Reshape", [y, size]))
+
+
+@converter("STABLEHLO_DYNAMIC_UPDATE_SLICE")
+def moving_part(op: Operation) -> None:
+    if op.count != op.rank(0) + 2:
+        raise op.error(f"puts a part into {op.rank(0)} axes at {op.count - 2} places")
+    replace_part(op, _places(op, 2) if op.rank(0) else op.number([]))
+
+
+def _places(op: Operation, first: int) -> Value:
+    """Inputs from ``first`` on, each one number, as a list."""
+    return op.joined([op.emit("Reshape", [op.sizes(index), op.number([1])]) for index in range(first, op.count)])
+
+
+@converter("STABLEHLO_SHIFT_LEFT")
+def shifted(op: Operation) -> None:
+    """A product with a power of 2; what does not fit is lost."""
+    shift = op.cast(op.stored(1), DType.UINT64)
+    power = op.emit("BitShift", [op.number(1, np.uint64), shift], {"direction": "LEFT"})
+    wide = op.emit("Mul", [op.cast(op.stored(0), DType.INT64), op.cast(power, DType.INT64)])
+    op.keep(op.cast(wide, op.dtype(0)))
