@@ -66,11 +66,7 @@ class LiteRtModel:
                 return self._run(samples, fed, given)
             # an interpreter remembers: each sample is the first run of one of its own
             return [self._run([sample], fed, given)[0] for sample in samples]
-        except (
-            KeyError,
-            RuntimeError,
-            ValueError,
-        ) as error:  # what it raises for operators and shapes that it does not take
+        except (KeyError, RuntimeError, ValueError) as error:  # for operators, shapes and names that it does not take
             _log.info("LiteRT does not run '%s': %s", self.path, describe_error(error))
             return None
 
