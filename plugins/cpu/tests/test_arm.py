@@ -59,6 +59,16 @@ class TestFloats:
         ran = check_node("MatMul", inputs, constants=["b"], features=neon)
         assert all(symbol.startswith("gemm") for symbol in ran.kernels)
 
+    def test_halves_of_all_bits_are_widened_and_rounded(self, neon: str) -> None:
+        halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+        wide = halves.astype(np.float32)
+        ran = check_node("Cast", {"x": halves}, {"to": 1}, features=neon, expected=[wide])
+        np.testing.assert_array_equal(ran.outputs["y0"], wide)
+        halfway = np.nextafter(wide[np.isfinite(wide)] * np.float32(1 + 2.0**-11), np.float32(0))
+        with np.errstate(over="ignore"):
+            rounded = halfway.astype(np.float16)
+        check_node("Cast", {"x": halfway}, {"to": 10}, features=neon, expected=[rounded], tol=0.0)
+
     def test_the_larger_of_two_is_nan_if_either_is(self, neon: str) -> None:
         a, b = numbers(1, 8, 3, 5), numbers(1, 8, 5, 3).reshape(1, 8, 3, 5)
         a[0, 0, 0, :3], b[0, 0, 0, 2:4] = np.nan, np.nan

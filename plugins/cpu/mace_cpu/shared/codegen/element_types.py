@@ -21,12 +21,17 @@ from mace_cpu.shared.codegen.vector_basic import (
     constant,
     element,
     is_nan,
+    may_use,
     shaped_like,
     type_suffix,
     with_lanes,
 )
 
 NARROW_FLOATS = ("float16", "bfloat16")
+CONVERTING = "fp-armv8"
+"""The first ARMv8 with 64 bits rounds to float16 and widens it."""
+
+F16 = ir.HalfType()
 SHORT_INTEGERS = {"int4": 4, "uint4": 4, "int2": 2, "uint2": 2}
 """Bits that count, of integers held in a byte each."""
 
@@ -144,7 +149,7 @@ def _saturating(builder: ir.IRBuilder, name: str, x: ir.Value, kind: ir.Type) ->
     return call(builder, f"{name}.{type_suffix(kind)}.{type_suffix(x.type)}", kind, [x])
 
 
-# --- narrow floats, by integer arithmetic: not every processor converts them ------------------------------------------
+# --- narrow floats, mostly by integer arithmetic: not every processor converts them -----------------------------------
 
 
 def _from_bfloat(builder: ir.IRBuilder, raw: ir.Value) -> ir.Value:
@@ -162,7 +167,10 @@ def _to_bfloat(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def of_float16_bits(builder: ir.IRBuilder, raw: ir.Value) -> ir.Value:
-    """Exponent and mantissa moved into place; multiplying by a power of two rebiases and makes subnormals normal."""
+    """By instruction on 64-bit ARM.  Else exponent and mantissa are moved into place; multiplying by a power of two
+    rebiases and makes subnormals normal."""
+    if may_use(builder, CONVERTING):
+        return builder.fpext(builder.bitcast(raw, shaped_like(raw.type, F16)), shaped_like(raw.type, F32))
     kind, floats = shaped_like(raw.type, I32), shaped_like(raw.type, F32)
     bits = builder.zext(raw, kind)
     sign = builder.shl(builder.and_(bits, constant(kind, 0x8000)), constant(kind, 16))
@@ -174,7 +182,11 @@ def of_float16_bits(builder: ir.IRBuilder, raw: ir.Value) -> ir.Value:
 
 
 def float16_bits(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """Rounded to nearest even: subnormal results by adding a number whose last place is theirs."""
+    """Rounded to nearest even, by instruction on 64-bit ARM; else subnormal results by adding a number whose last place
+    is theirs."""
+    if may_use(builder, CONVERTING):
+        narrow = builder.fptrunc(x, shaped_like(x.type, F16))
+        return builder.bitcast(narrow, shaped_like(x.type, ir.IntType(16)))
     bits = bits_of(builder, x)
     kind = bits.type
     size = builder.and_(bits, constant(kind, 0x7FFFFFFF))

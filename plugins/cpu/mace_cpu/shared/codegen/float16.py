@@ -12,7 +12,7 @@ from llvmlite import ir
 from mace_cpu.shared.codegen import element_types
 from mace_cpu.shared.codegen.body import F32, FLOAT_BYTES, I32, VOID, Body
 
-F16 = ir.HalfType()
+F16 = element_types.F16
 I16 = ir.IntType(16)
 HALVES = 8
 """Elements of a register of 128 bits."""
@@ -24,20 +24,14 @@ _EIGHT = ir.VectorType(F16, HALVES)
 def to_float16(body: Body, value: ir.Value) -> ir.Value:
     """A vector of float32 rounded to the nearest float16 (of two as near, the even one), as 16-bit integers.
 
-    NaN stays NaN; from 65520 on numbers become infinite.  The first ARMv8 has an instruction for it.
+    NaN stays NaN; from 65520 on numbers become infinite.
     """
-    b, lanes = body.b, value.type.count
-    if body.takes_lanes:
-        return b.bitcast(b.fptrunc(value, ir.VectorType(F16, lanes)), ir.VectorType(I16, lanes))
-    return element_types.float16_bits(b, value)
+    return element_types.float16_bits(body.b, value)
 
 
 def from_float16(body: Body, halves: ir.Value) -> ir.Value:
     """A vector of float16, as 16-bit integers, as float32."""
-    b, lanes = body.b, halves.type.count
-    if body.takes_lanes:
-        return b.fpext(b.bitcast(halves, ir.VectorType(F16, lanes)), ir.VectorType(F32, lanes))
-    return element_types.of_float16_bits(b, halves)
+    return element_types.of_float16_bits(body.b, halves)
 
 
 def add_float16_products(body: Body, left: ir.Value, right: ir.Value, addend: ir.Value) -> ir.Value:

@@ -10,12 +10,12 @@ from mace_cpu.shared.codegen.pairs import HALF_BYTES, I16, narrow, widen
 from mace_cpu.shared.precision import PairUnit
 
 
-def build_pairs(symbol: str, block: int, unit: PairUnit, _target: Target) -> str:
+def build_pairs(symbol: str, block: int, unit: PairUnit, processor: Target) -> str:
     """IR: from the BLOCKED to the PAIRS layout.
 
     Unit: ``(n * pairs + pair) * units_per_pair + part``, of some pixels.
     """
-    body = Body(symbol, block)
+    body = Body(symbol, block, processor.features)
     source, target = body.pointer(0), body.pointer(1)
     channels, pixels, part_size, parts = (body.word(i) for i in range(2, 6))
     blocks = body.b.udiv(body.add(channels, block - 1), constant(block))
@@ -43,9 +43,9 @@ def build_pairs(symbol: str, block: int, unit: PairUnit, _target: Target) -> str
     return body.text()
 
 
-def build_wide(symbol: str, block: int, unit: PairUnit, _target: Target) -> str:
+def build_wide(symbol: str, block: int, unit: PairUnit, processor: Target) -> str:
     """IR: from the PAIRS to the BLOCKED layout; units as of `build_pairs`, but by block."""
-    body = Body(symbol, block)
+    body = Body(symbol, block, processor.features)
     source, target = body.pointer(0), body.pointer(1)
     channels, pixels, part_size, parts = (body.word(i) for i in range(2, 6))
     blocks = body.b.udiv(body.add(channels, block - 1), constant(block))
@@ -65,12 +65,12 @@ def build_wide(symbol: str, block: int, unit: PairUnit, _target: Target) -> str:
     return body.text()
 
 
-def build_pair_rows(symbol: str, lanes: int, unit: PairUnit, _target: Target) -> str:
+def build_pair_rows(symbol: str, lanes: int, unit: PairUnit, processor: Target) -> str:
     """IR: from rows of float32 to rows of pairs, filled up with zeros.
 
     A row has ``elements`` elements, in ``groups`` groups of ``2 lanes``.  Unit: one row.
     """
-    body = Body(symbol, lanes)
+    body = Body(symbol, lanes, processor.features)
     source, target, elements, groups = body.pointer(0), body.pointer(1), body.word(2), body.word(3)
     with body.loop(body.begin, body.end) as row:
         from_row = body.floats(source, body.mul(row, elements))
