@@ -197,6 +197,27 @@ def test_a_convolution_is_that_of_the_rounded_operands(
     assert any(symbol.startswith(f"conv_{unit.replace('-', '_')}") for symbol in ran.kernels), ran.kernels
 
 
+@pytest.mark.full
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_any_convolution_is_that_of_the_rounded_operands(data: st.DataObject) -> None:
+    draw = data.draw
+    unit = draw(st.sampled_from(list(MASKS)))
+    group = draw(st.sampled_from((1, 1, 2)))
+    in_channels = draw(st.integers(16, 50)) if group == 1 else 32
+    out = group * (draw(st.integers(16, 50)) if group == 1 else draw(st.sampled_from((16, 24, 40))))
+    kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+    strides, dilations = (draw(st.tuples(st.integers(1, 2), st.integers(1, 2))) for _ in range(2))
+    pads = [draw(st.integers(0, size)) for size in (*kernel, *kernel)]
+    spans = [(taps - 1) * apart + 1 for taps, apart in zip(kernel, dilations, strict=True)]
+    image = [draw(st.integers(max(span - pads[i] - pads[i + 2], 1), 24)) for i, span in enumerate(spans)]
+    shape = (draw(st.integers(1, 2)), group * in_channels, *image)
+    operands = [numbers(1, *shape), numbers(2, out, in_channels, *kernel), numbers(3, out)]
+    attributes = {"group": group, "pads": pads, "strides": strides, "dilations": dilations}
+    tolerance = 2e-5 if unit in EXACT else 2e-3
+    check_one(unit, "Conv", operands, attributes, tol=tolerance, oracle=with_rounded_operands)
+
+
 def test_where_winograds_method_is_cheaper_results_are_those_of_float32() -> None:
     operands = [numbers(1, 1, 64, 12, 12), numbers(2, 64, 64, 3, 3) / 24]
     attributes = {"pads": [1, 1, 1, 1]}
