@@ -21,7 +21,7 @@ def tanh(codes: npt.ArrayLike, scale: float) -> Integers:
     """The hyperbolic tangent of numbers of 16 bits, in steps of 2**-15."""
     shift = _shift_of(scale)
     if shift in (0, 1):
-        return _tanh_series(np.clip(np.asarray(codes, np.int64) << shift, -_ONE - 1, _ONE))
+        return tanh_series(np.clip(np.asarray(codes, np.int64) << shift, -_ONE - 1, _ONE))
     x = _thirds(codes, scale)
     found = _of_table(np.abs(x), 8)
     found = np.where(x >= 0, found - (1 << 23) + (1 << 7), -found + (1 << 23) + (1 << 7) - 1)
@@ -31,7 +31,7 @@ def tanh(codes: npt.ArrayLike, scale: float) -> Integers:
 def logistic(codes: npt.ArrayLike, scale: float) -> Integers:
     """The logistic function of numbers of 16 bits, in steps of 2**-15."""
     if _shift_of(scale) == 0:
-        return _logistic_series(np.asarray(codes, np.int64))
+        return logistic_series(np.asarray(codes, np.int64))
     x = _thirds(codes, scale)
     found = _of_table(np.abs(x), 9)
     found = np.where(x >= 0, found + (1 << 9), (1 << 25) - found + (1 << 9) - 1)
@@ -109,9 +109,11 @@ def _exp_of_negative(x: Integers, integer_bits: int) -> Integers:
     base = _fraction(math.exp(-1 / 8))
     found = np.clip(base + _product(base, a + series), -_ONE - 1, _ONE)
     remainder = rest - x
-    for exponent in range(-2, integer_bits):
+    for exponent in range(-2, min(integer_bits, 5)):
         factor = _fraction(math.exp(-(2.0**exponent)))
         found = np.where(remainder & (1 << (fraction_bits + exponent)), _product(found, factor), found)
+    if integer_bits > 5:
+        found = np.where(x < -(32 << fraction_bits), 0, found)
     return np.where(x == 0, _ONE, found)
 
 
@@ -125,13 +127,15 @@ def _reciprocal_of_half(x: Integers) -> Integers:
     return found
 
 
-def _tanh_series(x: Integers) -> Integers:
-    power = _exp_of_negative(np.where(x < 0, x, -x), _INTEGER_BITS + 1)
+def tanh_series(x: Integers, integer_bits: int = _INTEGER_BITS) -> Integers:
+    """The hyperbolic tangent, in steps of 2**-15, of numbers of 16 bits with so many before the point."""
+    power = _exp_of_negative(np.where(x < 0, x, -x), integer_bits + 1)
     found = _shifted(_reciprocal_of_half(power) - (1 << (_BITS - 1 - 2)), 2)
     return np.where(x == 0, 0, np.where(x < 0, -found, found))
 
 
-def _logistic_series(x: Integers) -> Integers:
+def logistic_series(x: Integers) -> Integers:
+    """The logistic function, in steps of 2**-15, of numbers of 16 bits with 3 before the point."""
     power = _exp_of_negative(-np.abs(x), _INTEGER_BITS)
     above = _shifted(_reciprocal_of_half(power), 1)
     return np.where(x == 0, 1 << (_BITS - 2), np.where(x > 0, above, _ONE - above))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.operators.convolution import bias, image
+from mace_core.frontend.tflite.operators.integer_lstm import integer_lstm
 from mace_core.frontend.tflite.registry import converter
 from mace_core.frontend.tflite.types import type_of
 from mace_core.graph import Value
@@ -25,6 +26,9 @@ def lstm(op: Operation) -> None:
         raise op.unsupported(f"has the activation number {op.option('FusedActivationFunction')}")
     if not op.has(1):
         raise op.unsupported("has one gate for input and forget")
+    if op.is_quantized(op.tensor(18)):
+        integer_lstm(op)
+        return
     units = image(op, 2, 2)[0]
     if units is None:
         raise op.unsupported("has weights of unknown size")

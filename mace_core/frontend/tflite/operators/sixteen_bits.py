@@ -23,12 +23,12 @@ from mace_core.tensor import DType
 
 _STEP = 2.0**-15
 _RANGE = 65535
-_CODES = np.concatenate([np.arange(0, 32768), np.arange(-32768, 0)])
+CODES = np.concatenate([np.arange(0, 32768), np.arange(-32768, 0)])
 """All numbers of 16 bits, in the order in which they index a table: negative ones count from its end."""
 
 
 def table_of(op: Operation, x: Value, results: npt.NDArray[np.generic]) -> Value:
-    """``results`` at the numbers of 16 bits (or differences of such) in ``x``; they follow the order of `_CODES`."""
+    """``results`` at the numbers of 16 bits (or differences of such) in ``x``; they follow the order of `CODES`."""
     return op.emit("Gather", [op.number(results, results.dtype), op.cast(x, DType.INT32)], {"axis": 0})
 
 
@@ -51,7 +51,7 @@ def _interpolated(op: Operation, function: Function, otherwise: Callable[[Operat
     if scales is None:
         otherwise(op)
         return
-    results = between_places(_CODES, places(function, *scales))
+    results = between_places(CODES, places(function, *scales))
     op.keep(table_of(op, op.stored(0), results))
 
 
@@ -107,7 +107,7 @@ def _of_fixed_range(op: Operation, function: Callable[[npt.NDArray[np.int64], fl
     if scales is None or scales[1] != _STEP:
         activation.same(op)
     else:
-        op.keep(table_of(op, op.stored(0), function(_CODES, scales[0]).astype(np.int16)))
+        op.keep(table_of(op, op.stored(0), function(CODES, scales[0]).astype(np.int16)))
 
 
 @sixteen_bit_converter("SOFTMAX", options="SoftmaxOptions")
