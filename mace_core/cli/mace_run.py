@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from mace_core.cli.error_messages import message_of
 from mace_core.cli.exit_codes import FAILURE, INTERRUPTED, OK, exit_code_of
+from mace_core.cli.main import OUTPUT_IS_CLOSED, Endings, fill_closed_streams
+from mace_core.cli.streams import OutputLostError, give_up_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; an error is one line on standard error."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is not None:  # called from Python, whose signals and streams are not ours
+        return _reported(list(arguments))
+    if fill_closed_streams():
+        sys.stderr.write(f"mace_run: error: {OUTPUT_IS_CLOSED}\n")
+        return FAILURE
+    endings = Endings()
+    return endings.code_of(_reported(sys.argv[1:]))
+
+
+def _reported(given: Sequence[str]) -> int:
     try:
         return _run(given)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python says it once more at its end
+    except OutputLostError as error:
+        give_up_output()
+        if not isinstance(error.cause, BrokenPipeError):  # else its reader has left, as readers like `head` do
+            sys.stderr.write(
+                f"mace_run: error: standard output cannot be written: {error.cause.strerror or error.cause}\n"
+            )
         return FAILURE
     except (Exception, KeyboardInterrupt) as error:
         code, message = exit_code_of(error), message_of(error, defect="please report it")

@@ -17,6 +17,8 @@ INTERRUPTED = 130
 """128 and the number of SIGINT, as shells have it."""
 
 
+OUTPUT_IS_CLOSED = "standard output is closed: send it to /dev/null if it is not wanted"
+
 _ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """What asks a process to end, beside Ctrl-C."""
 
@@ -28,14 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return run_command_line(arguments)
     _stop_at_once()
-    is_closed = _fill_closed_streams()
+    is_closed = fill_closed_streams()
     try:
         from mace_core.cli.app import run_command_line
 
         if is_closed:
-            sys.stderr.write("mace: error: standard output is closed: send it to /dev/null if it is not wanted\n")
+            sys.stderr.write(f"mace: error: {OUTPUT_IS_CLOSED}\n")
             return 1
-        ended = _Ended()
+        ended = Endings()
         return ended.code_of(run_command_line(sys.argv[1:] if arguments is None else arguments))
     except KeyboardInterrupt:  # while the command line was ending
         return INTERRUPTED
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _stop_at_once()
 
 
-class _Ended:
+class Endings:
     """From here on, what is running may clean up: signals that ask the process to end are heard as Ctrl-C is."""
 
     def __init__(self) -> None:
@@ -77,7 +79,7 @@ def _stop_at_once() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _fill_closed_streams() -> bool:
+def fill_closed_streams() -> bool:
     """Give standard streams that are closed a place that takes nothing, or files opened later would become them.
 
     Returns:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +199,17 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for flag in FLAGS:
         assert f"  --{flag.name} (" in printed
+
+
+def test_without_standard_streams_it_says_so_or_works(model: Path, folder: Path) -> None:
+    shape = "--input_node=x --input_shape=1,48,192,3 --round=1"
+    command = f"{sys.executable} -m mace_core.cli.mace_run --model_file={model.name} {shape}"
+    closed = subprocess.run(["sh", "-c", f"{command} >&-"], capture_output=True, text=True, check=False)
+    assert closed.returncode == 1
+    assert closed.stderr == "mace_run: error: standard output is closed: send it to /dev/null if it is not wanted\n"
+    quiet = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, text=True, check=False)
+    assert quiet.returncode == 0
+    assert "run_avg" in quiet.stdout
+    full = subprocess.run(["sh", "-c", f"{command} >/dev/full"], capture_output=True, text=True, check=False)
+    assert full.returncode == 1
+    assert full.stderr.splitlines()[-1] == "mace_run: error: standard output cannot be written: No space left on device"
