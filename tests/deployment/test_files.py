@@ -228,10 +228,14 @@ def test_a_signal_that_ends_a_conversion_leaves_nothing(
     """Sent at several moments of a real conversion."""
     (folder / "m.yml").write_text(yaml.safe_dump(deployment), encoding="utf-8")
     stopped = 0
-    for moment in range(6):
+    for moment in range(7):
         command = [sys.executable, "-m", "mace_core.cli.main", "convert", "m.yml", "--quantize", "static"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        time.sleep(0.7 * (moment + 1))
+        if moment:
+            time.sleep(0.7 * moment)
+        else:  # once it has begun to write, however slow the machine is
+            while process.poll() is None and not any((folder / "build").glob(".*")):
+                time.sleep(0.01)
         process.send_signal(number)
         _, told = process.communicate()
         left = [path.name for path in (folder / "build").iterdir()] if (folder / "build").is_dir() else []

@@ -99,17 +99,22 @@ def test_threads_end_with_a_pool_that_nobody_holds(parking: str, instance: PlanI
 
 def test_an_idle_pool_uses_no_processor_time(pool: ThreadPool, instance: PlanInstance) -> None:
     check(instance, pool)
-    time.sleep(0.1)
-    times = {thread.id: thread.user_time + thread.system_time for thread in psutil.Process().threads()}
-    time.sleep(0.3)
-    native = {worker.native_id for worker in workers()}
-    used = [
-        thread.user_time + thread.system_time - times[thread.id]
-        for thread in psutil.Process().threads()
-        if thread.id in native and thread.id in times
-    ]
-    assert len(used) >= 2
-    assert max(used) <= 0.01
+    used = []
+    for _ in range(ATTEMPTS):  # on a busy machine a thread may take long to come to its rest
+        time.sleep(0.1)
+        times = {thread.id: thread.user_time + thread.system_time for thread in psutil.Process().threads()}
+        time.sleep(0.3)
+        native = {worker.native_id for worker in workers()}
+        spent = [
+            thread.user_time + thread.system_time - times[thread.id]
+            for thread in psutil.Process().threads()
+            if thread.id in native and thread.id in times
+        ]
+        assert len(spent) >= 2
+        used.append(max(spent))
+        if used[-1] <= 0.01:
+            return
+    pytest.fail(f"a thread without work used {used} seconds")
 
 
 def test_parked_threads_help_again(pool: ThreadPool, sleep_kernel: int) -> None:

@@ -133,11 +133,11 @@ def test_the_cancel_flag_ends_a_loop_of_short_turns() -> None:
 
 
 def test_the_cancel_flag_ends_a_run_of_the_reference_between_nodes() -> None:
-    """Within a node numpy computes, which nothing interrupts."""
-    names = ["x", *(f"t{index}" for index in range(400)), "y"]
+    """Within a node numpy computes, which nothing interrupts; all nodes take seconds on the fastest processor."""
+    names = ["x", *(f"t{index}" for index in range(3000)), "y"]
     nodes = [helper.make_node("MatMul", [a, a], [b]) for a, b in itertools.pairwise(names)]
     flag = CancelFlag()
     with mace.Session(_model(nodes, [600, 600]), devices=["reference"], cache=False) as session:
-        threading.Timer(0.2, flag.set).start()
+        threading.Timer(0.05, flag.set).start()
         with pytest.raises(CancelledError):
             session.run({"x": np.zeros((600, 600), np.float32)}, cancel=flag)
