@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from lite_models import Arrays, LiteModel, lite_results, mace_results
 
+from mace_core.frontend.load import load_model
+
 EVERY = np.arange(-32768, 32768).astype(np.int16)
 UNIT = 2.0**-15
 
@@ -82,3 +84,14 @@ def _assert_same(model: bytes, feeds: Arrays) -> None:
     assert found["y"].dtype == np.int16
     steps = np.abs(found["y"].astype(np.int64) - expected["y"])
     assert steps.max() == 0, f"{(steps > 0).sum()} numbers differ, by up to {steps.max()}"
+
+
+@pytest.mark.parametrize("size", [[2**31 - 1, 2**31 - 1], [0, 5], [-3, 5], [5]])
+def test_no_size_in_a_file_makes_lists_of_any_length(size: list[int]) -> None:
+    model = LiteModel()
+    graph = model.graph()
+    x = graph.input("x", (1, 5, 4, 3), "int16", scale=0.01)
+    y = graph.output("y", (1, 7, 8, 3), "int16", scale=0.01)
+    graph.op("RESIZE_BILINEAR", [x, graph.constant("size", size, "int32")], [y], "ResizeBilinearOptions", version=4)
+    graph = load_model(model.bytes())
+    assert sum(value.constant.nbytes for value in graph.initializers.values() if value.constant is not None) < 1000

@@ -46,11 +46,16 @@ _ONE = 1 << 10
 """LiteRT's weights of neighbors have 10 bits."""
 
 
+_LARGEST = 1 << 16
+"""Pixels of a side whose neighbors are listed: a few bytes of a file could ask for any number."""
+
+
 @sixteen_bit_converter("RESIZE_BILINEAR", options="ResizeBilinearOptions")
 def bilinear_of_sixteen_bits(op: Operation) -> None:
     """In integers, as LiteRT does: the step between places is rounded to 1/1024, which grows along an axis."""
     size, (_, height, width, _) = op.constant(1), image(op, 0)
-    if size is None or height is None or width is None or not op.is_alike(op.tensor(0), op.result()):
+    is_known = size is not None and size.size == 2 and 0 < size.min() <= size.max() <= _LARGEST
+    if size is None or not is_known or not height or not width or not op.is_alike(op.tensor(0), op.result()):
         bilinear(op)
         return
     coordinates = _coordinates(op)
