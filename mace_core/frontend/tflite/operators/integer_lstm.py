@@ -20,6 +20,9 @@ from mace_core.tensor import DType, Tensor, TensorType
 
 _GATE_STEP = 2.0**-12
 _H, _C = 18, 19
+_LARGEST = 1 << 24
+"""Numbers of a state whose first content is written out: a few bytes of a file could ask for any shape."""
+
 _HIDDEN = 4
 """Of the intermediate tensors, the one that says how results are quantized before a projection."""
 
@@ -135,7 +138,9 @@ def _zero(op: Operation, index: int) -> int:
 
 def _factor(op: Operation, weights: int, x: int) -> float:
     """In float32, as LiteRT has it."""
-    return float(np.float32(np.float32(_scale(op, weights)) * np.float32(_scale(op, x))) / np.float32(_GATE_STEP))
+    with np.errstate(over="ignore"):  # what is not finite is refused by `multiplier_of`
+        scale = np.float32(_scale(op, weights)) * np.float32(_scale(op, x))
+        return float(np.float32(scale) / np.float32(_GATE_STEP))
 
 
 def _hidden(op: Operation) -> tuple[float, int]:
@@ -154,6 +159,9 @@ def _state(op: Operation, index: int) -> tuple[str, Value]:
     key = f"tensor {op.place.file.index}/{tensor.index}"
     type = type_of(tensor, op.where)
     variable = op.place.root.variables.of(key, tensor.name or f"state_{tensor.index}", type)
-    if variable.start is None and type.is_concrete:
-        variable.start = Tensor.from_numpy(np.full(type.concrete_shape, _zero(op, index), type.dtype.numpy))
+    zero = _zero(op, index)
+    if zero and variable.start is None and type.is_concrete:
+        if math.prod(type.concrete_shape) > _LARGEST:
+            raise op.unsupported(f"keeps a state of the shape {list(type.concrete_shape)}")
+        variable.start = Tensor.from_numpy(np.full(type.concrete_shape, zero, type.dtype.numpy))
     return key, op.place.current(key, op)
