@@ -15,7 +15,7 @@ from mace_core.errors import ModelError
 
 if TYPE_CHECKING:
     from mace_core.inspection import Inspection
-    from mace_core.inspection.facts import CompiledFact
+    from mace_core.inspection.facts import CompiledFact, ValueFact
     from mace_core.presentation import Table
 
 LONGEST_SHOWN = 120
@@ -138,12 +138,16 @@ def _figures(found: Inspection) -> list[str]:
     return lines
 
 
+def _remark(end: ValueFact) -> str:
+    return "optional" if end.is_optional else "state, kept from run to run" if end.is_state else ""
+
+
 def _tables(found: Inspection) -> list[Table]:
     from mace_core.cli.output import format_bytes
     from mace_core.presentation import Column, Table, number, prose
 
-    ends = [("input", each.name, each.type, "optional" if each.is_optional else "") for each in found.inputs]
-    ends += [("output", each.name, each.type, "") for each in found.outputs]
+    ends = [("input", each.name, each.type, _remark(each)) for each in found.inputs]
+    ends += [("output", each.name, each.type, _remark(each)) for each in found.outputs]
     kinds = [(c.dtype, f"{c.tensors}", f"{c.elements:,}", format_bytes(c.nbytes)) for c in found.parameters]
     metadata = list(found.metadata.items())
     counts = number("subgraphs"), number("nodes")

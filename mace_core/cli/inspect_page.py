@@ -52,6 +52,8 @@ def _beginning(text: str) -> str:
 def _tables(found: Inspection) -> list[dict[str, Any]]:
     ends = [["input" + " (optional)" * each.is_optional, each.name, each.type] for each in found.inputs]
     ends += [["output", each.name, each.type] for each in found.outputs]
+    for row, end in zip(ends, (*found.inputs, *found.outputs), strict=True):
+        row[0] += " (state)" * end.is_state
     kinds = [[c.dtype, f"{c.tensors:,}", f"{c.elements:,}", format_bytes(c.nbytes)] for c in found.parameters]
     layers = [
         [each.name or "(the model itself)", each.kind, f"{each.parameters:,}", f"{each.macs / 1e6:.2f}"]

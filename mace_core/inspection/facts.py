@@ -33,11 +33,13 @@ class ValueFact:
         name: of the value.
         type: as text, ``float32[n, 3]``.
         is_optional: whether the model has a default for it (an initializer of its name).
+        is_state: whether a session keeps it from run to run, so that an application neither feeds nor reads it.
     """
 
     name: str
     type: str
     is_optional: bool = False
+    is_state: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from mace_core.frontend.exporters.base import EXPORTED_BY
 from mace_core.frontend.load import check_file, load_model, model_path, package_of
 from mace_core.graph import Graph
 from mace_core.graph.constants import constant_tensors
+from mace_core.graph.kept import kept_state
 from mace_core.graph.signature import Resolution
 from mace_core.inspection.facts import Inspection, Severity, ValueFact
 from mace_core.inspection.layers import layer_facts
@@ -89,12 +91,25 @@ def examine_model(path: str | Path, shapes: Mapping[str, Sequence[int]] | None =
     else:
         if proto is None:
             _add_interface(found, graph)
+        _mark_state(found, graph)
         _add_graph_facts(found, graph)
         resolution = _add_sizes(found, graph, shapes or {})
         add_problems(found, graph, resolution)
         found.layers = layer_facts(graph, {} if resolution is None else resolution.types)
     found.problems.sort(key=lambda problem: _ORDER.index(problem.severity))
     return Examined(found, graph, resolution)
+
+
+def _mark_state(found: Inspection, graph: Graph) -> None:
+    """Tell inputs and outputs that a session keeps from those of applications."""
+    try:
+        states = kept_state(graph)
+    except ModelError as error:
+        found.add(Severity.ERROR, str(error))
+        return
+    names = {*states, *(state.output for state in states.values())}
+    found.inputs = [replace(each, is_state=each.name in names) for each in found.inputs]
+    found.outputs = [replace(each, is_state=each.name in names) for each in found.outputs]
 
 
 def _add_interface(found: Inspection, graph: Graph) -> None:

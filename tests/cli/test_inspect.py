@@ -15,6 +15,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from mace_core.cli.main import main
 from mace_core.errors import ModelError, UsageError
 from mace_core.inspection import Severity, inspect_model
 
@@ -298,3 +299,20 @@ def test_an_unknown_operator_is_told_with_the_layer_that_it_comes_from(tmp_path:
     path = save(tmp_path / "m.onnx", [node], [value("x", [2])], [value("y", [2])], opset_imports=opsets)
     texts = [problem.text for problem in inspect_model(path).problems]
     assert any("(1 node, first 'strange_1' of layer 'layers.3', net.py:12)" in text for text in texts)
+
+
+def test_state_is_told_from_what_an_application_feeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2]) for n in ("x", "sum", "y", "sum/next")]
+    nodes = [helper.make_node("Add", ["sum", "x"], ["sum/next"]), helper.make_node("Neg", ["sum/next"], ["y"])]
+    model = helper.make_model(helper.make_graph(nodes, "sums", ends[:2], ends[2:]), ir_version=9)
+    helper.set_model_props(model, {"mace.state": '{"sum": {"output": "sum/next"}}'})
+    onnx.save(model, tmp_path / "sums.onnx")
+    assert main(["inspect", str(tmp_path / "sums.onnx"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["is_state"] for each in (*found["inputs"], *found["outputs"])] == [False, True, False, True]
+    assert main(["inspect", str(tmp_path / "sums.onnx")]) == 0
+    assert capsys.readouterr().out.count("state, kept from run to run") == 2
+    helper.set_model_props(model, {"mace.state": '{"sum": {"output": "none"}}'})
+    onnx.save(model, tmp_path / "sums.onnx")
+    main(["inspect", str(tmp_path / "sums.onnx")])
+    assert "the model's metadata 'mace.state' does not fit it" in " ".join(capsys.readouterr().out.split())
