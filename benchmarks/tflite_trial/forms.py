@@ -23,6 +23,8 @@ def convert(built: Built, form: str) -> bytes:
     Raises:
         Exception: whatever the converter does where it cannot.
     """
+    if form.startswith("sparse"):
+        _prune(built.owner)
     with tempfile.TemporaryDirectory() as folder:
         return _convert(built, form, _converter(built, folder))
 
@@ -49,11 +51,26 @@ def _convert(built: Built, form: str, converter: Any) -> bytes:
             converter.representative_dataset = lambda: itertools.islice(_samples(built), built.samples)
             converter.target_spec.supported_ops = [_INT16, _BUILTINS]
             converter.inference_input_type = converter.inference_output_type = tf.int16
+        case "sparse" | "sparse_int8":
+            converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+            if form == "sparse_int8":
+                converter.optimizations.append(tf.lite.Optimize.DEFAULT)
+                converter.representative_dataset = lambda: itertools.islice(_samples(built), built.samples)
         case "float32" | "dynamic" | "select_tf" | "custom":
             pass
         case _:
             raise ValueError(form)
     return bytes(converter.convert())
+
+
+def _prune(model: Any) -> None:
+    """Leave one of eight blocks of four weights in each matrix."""
+    for weight in model.weights:
+        values = np.asarray(weight)
+        if values.ndim >= 2:
+            rows = values.reshape(-1, values.shape[-1])
+            kept = np.arange(rows.size // rows.shape[-1])[:, None] // 4 + np.arange(rows.shape[-1])
+            weight.assign(np.where(kept % 8 == 0, rows, 0).reshape(values.shape).astype(values.dtype))
 
 
 def _converter(built: Built, folder: str) -> Any:

@@ -47,6 +47,11 @@ layer(
 )
 layer("conv/transposed_3d", lambda: K.Conv3DTranspose(4, 3, strides=2, padding="same"), (3, 4, 5, 3), forms=WEIGHTS)
 
+layer("sparse/dense", lambda: K.Dense(64, activation="relu"), (128,), forms=("sparse", "sparse_int8"))
+layer("sparse/conv", lambda: K.Conv2D(32, 3, padding="same"), (9, 9, 32), forms=("sparse", "sparse_int8"))
+layer("sparse/pointwise", lambda: K.Conv2D(32, 1), (9, 9, 64), forms=("sparse", "sparse_int8"))
+layer("sparse/depthwise", lambda: K.DepthwiseConv2D(3), (9, 9, 32), forms=("sparse",))
+
 for kind in ("Max", "Average"):
     pool2d, pool1d, pool3d = (getattr(K, f"{kind}Pooling{rank}D") for rank in (2, 1, 3))
     layer(f"pool/{kind}_2d", lambda p=pool2d: p(2), IMAGE, forms=ACTIVATIONS)
