@@ -207,3 +207,13 @@ def test_models_with_channels_last_keep_transposes_at_their_borders(distribution
     inside = [node for node in left if node.inputs[0] not in graph.inputs]
     readers = [user.op_type for node in inside for value in node.outputs if value is not None for user in users[value]]
     assert readers == ["Reshape"] * (count - 1 if count else 0)
+
+
+def test_ranks_that_do_not_fit_each_other_are_left_to_who_infers_shapes() -> None:
+    net = Network(1, 4, 4, 2)
+    before = net.conv(net.x, 3, 2)
+    joined = net.op("Concat", before, net.numbers((3,)), axis=3)[0]
+    joined.type = TensorType(DType.FLOAT32, (1, 4, 4, 6))  # as a file says
+    graph = net.done(net.conv(joined, 2, 6))
+    optimize(graph, [FoldTransposes()])
+    assert any(node.op_type == "Concat" for node in graph.nodes)

@@ -209,15 +209,18 @@ class Problem:
     # --- reading the graph ----------------------------------------------------------------------------------------
 
     def _passes_on(self, node: Node) -> bool:
-        """Note a Transpose whose input has a known rank."""
+        """Note a Transpose whose input has a known rank, which its order fits, as does what is known of its result."""
         value, result = node.input(0), node.output(0)
         if node.op_type != "Transpose" or node.domain or value is None or result is None:
             return False
         shape = self.facts.shape(value)
         if shape is None:
             return False
+        turned, after = list(node.attr("perm") or reversed(range(len(shape)))), self.facts.shape(result)
+        if sorted(turned) != list(range(len(shape))) or (after is not None and len(after) != len(shape)):
+            return False  # of a model that is wrong: who infers its shapes says so
         source, order = self.source(value)
-        self.sources[result] = source, compose(order, node.attr("perm") or reversed(range(len(shape))))
+        self.sources[result] = source, compose(order, turned)
         return True
 
     def _add(self, node: Node) -> None:
@@ -257,7 +260,19 @@ class Problem:
             found = rule(context)
         except (ShapeMismatchError, UnresolvedShapeError):
             return None
-        return found if found is not None and _is_editable(node, found) else None
+        return found if found is not None and _is_editable(node, found) and self._fits(node, found) else None
+
+    def _fits(self, node: Node, found: AxisMap) -> bool:
+        """Whether inputs and outputs have the axes that the map names; those of a model that is wrong need not."""
+        for values, ports in ((node.inputs, found.inputs), (node.outputs, found.outputs)):
+            for index, groups in ports.items():
+                value = values[index]
+                shape = None if value is None else self.facts.shape(value)
+                lead = found.broadcast.get(index, 0) if ports is found.inputs else 0
+                named = sorted(axis - lead for group in groups for axis in group if axis >= lead)
+                if shape is not None and named != list(range(len(shape))):
+                    return False
+        return True
 
 
 def _is_editable(node: Node, found: AxisMap) -> bool:

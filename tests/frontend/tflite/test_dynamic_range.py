@@ -121,7 +121,7 @@ def test_a_product_rounds_its_activations_as_litert_does(name: str, examples: in
     check()
 
 
-def _network() -> tuple[bytes, Arrays]:
+def network() -> tuple[bytes, Arrays]:
     """Six layers: a difference of one bit in one would be a step of 8 bits in a later one."""
     rng = np.random.default_rng(3)
     model = LiteModel()
@@ -143,11 +143,11 @@ def _network() -> tuple[bytes, Arrays]:
 
 
 def test_differences_do_not_grow_from_layer_to_layer() -> None:
-    assert_agree(*_network(), tolerance=1e-6)
+    assert_agree(*network(), tolerance=1e-6)
 
 
 def test_activations_stay_floats_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    content, feeds = _network()
+    content, feeds = network()
     (lite,) = lite_results(content, feeds)
     with mace.Session(content, devices=["cpu"], dynamic_range="float") as session:
         floats = session.run(feeds)["y"]
@@ -175,4 +175,4 @@ def test_weights_alone_in_integers_behind_dequantize_are_no_product_of_mixed_typ
 
 def test_another_word_than_the_two_is_refused() -> None:
     with pytest.raises(UsageError, match="dynamic_range is 'bytes'; it is one of integer, float"):
-        load_model(_network()[0], dynamic_range="bytes")
+        load_model(network()[0], dynamic_range="bytes")

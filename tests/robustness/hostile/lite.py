@@ -20,6 +20,9 @@ from mace_core.testing.models import find_packaged_model
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "frontend" / "tflite"))
 from lite_models import LiteModel
+from test_dynamic_range import network
+from test_integer_lstm import lstm
+from test_tables import looking_up
 
 _INTEGERS = (0, 1, -1, 2, 3, 7, 100, 1000, 127, 128, 255, 256, 65535, 2**31 - 1, -(2**31), 2**31, 2**32 - 1)
 _OFFSETS = (0, 1, 2, 4, 8, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 1 << 20)
@@ -29,7 +32,7 @@ _FLOATS = (0.0, -1.0, float("nan"), float("inf"), 1e38, -1e-45)
 
 @cache
 def bases() -> dict[str, bytes]:
-    """Good models, all of them small: convolutions, int8 with variables, branches, sparse weights."""
+    """Good models, all of them small: convolutions, int8 with variables, branches, sparse weights, dynamic range."""
     found = {
         name: find_packaged_model(package, f"{folder}/{name}.tflite").read_bytes()
         for package, folder, name in (
@@ -41,7 +44,8 @@ def bases() -> dict[str, bytes]:
         )
         if package != "pyopen-wakeword"
     }
-    return {**found, "branches": _branches(), "little": _little()}
+    made = {"lstm": lstm(3)[0], "table": looking_up(is_text=True), "dynamic": network()[0]}
+    return {**found, "branches": _branches(), "little": _little(), **made}
 
 
 def _little() -> bytes:
