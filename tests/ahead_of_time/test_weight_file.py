@@ -107,6 +107,7 @@ int main(int, char **words) {
 """
 
 
+@pytest.mark.full
 def test_the_wrapper_maps_the_file_and_says_what_is_wrong(tmp_path: Path) -> None:
     skip_without("host")
     library = built(0.5, tmp_path / "lib")

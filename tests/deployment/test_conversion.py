@@ -99,7 +99,7 @@ def test_libraries_are_built_for_each_abi_once(small: dict[str, Any], folder: Pa
             assert (folder / "build" / "small" / path).stat().st_size == size
 
 
-@pytest.mark.parametrize(("data", "is_apart"), [("code", False), ("file", True)])
+@pytest.mark.parametrize(("data", "is_apart"), [pytest.param("code", False, marks=pytest.mark.full), ("file", True)])
 def test_a_model_in_code_is_in_the_library_alone(
     data: str, is_apart: bool, small: dict[str, Any], folder: Path
 ) -> None:
@@ -121,7 +121,14 @@ def test_a_model_in_code_is_in_the_library_alone(
     assert (built / "model" / "small.mace").is_file()
 
 
-@pytest.mark.parametrize(("abis", "needed"), [("arm64-v8a", ("libc.so",)), ("arm64-v8a,arm64", ()), ("arm64", ())])
+@pytest.mark.parametrize(
+    ("abis", "needed"),
+    [
+        ("arm64-v8a", ("libc.so",)),
+        pytest.param("arm64-v8a,arm64", (), marks=pytest.mark.full),
+        pytest.param("arm64", (), marks=pytest.mark.full),
+    ],
+)
 def test_an_abi_of_android_has_a_library_for_android(
     abis: str, needed: tuple[str, ...], small: dict[str, Any], folder: Path
 ) -> None:

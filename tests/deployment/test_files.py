@@ -125,6 +125,7 @@ def test_a_download_needs_a_checksum(small: dict[str, Any], server: Any, convert
     assert server.asked == []
 
 
+@pytest.mark.full
 def test_what_cannot_be_written_is_called_as_the_user_does(small: dict[str, Any], folder: Path) -> None:
     """On a disk of too few bytes: a process may write files of so many alone."""
     resource = pytest.importorskip("resource")

@@ -201,6 +201,7 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  --{flag.name} (" in printed
 
 
+@pytest.mark.full
 def test_without_standard_streams_it_says_so_or_works(model: Path, folder: Path) -> None:
     shape = "--input_node=x --input_shape=1,48,192,3 --round=1"
     command = f"{sys.executable} -m mace_core.cli.mace_run --model_file={model.name} {shape}"
