@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import signal
+import struct
 import threading
 from collections.abc import Generator
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 from mace_testing import quick_tier
 
 from mace_core.errors import DeviceNotFoundError
+from mace_core.host.signals import action_of, put_back, put_back_stack, signals_kept, stack_for_signals
 
 OWN = Path(__file__).parent / ".cache"
 """What tests and the processes they start keep: compiled kernels above all, which the next run uses again."""
@@ -40,6 +42,12 @@ SHARE_OF_EXAMPLES = 0.35
 """How many of its examples a law gets where they are the same each time; the full tier draws others, and all."""
 
 FEWEST_EXAMPLES = 4
+
+SIGNALS: list[bytes] = []
+"""What the system does on SIGINT while tests run, and the stack on which the main thread handles it."""
+
+ADDRESS_BYTES = struct.calcsize("P")
+"""An action begins with the address of the handler."""
 
 
 def pytest_configure() -> None:
@@ -120,11 +128,36 @@ def pytest_runtest_call() -> Generator[None, object, object]:
         logger.setLevel(level)
 
 
+def pytest_sessionstart() -> None:
+    """Before any test or fixture: what signals do."""
+    SIGNALS[:] = [action_of(signal.SIGINT), stack_for_signals()]
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_heard() -> Generator[None, None, None]:
+    """Tests call providers and their libraries directly, where the core would put back what these do to signals.
+
+    OpenVINO leaves a thread with a stack for handlers that it has freed: the next signal ends the process without a
+    word, and a worker of pytest-xdist has "crashed".
+    """
+    _put_back_signals()  # fixtures of the session may have run before
+    yield
+    _put_back_signals()
+
+
+def _put_back_signals() -> None:
+    action, stack = SIGNALS
+    if action_of(signal.SIGINT)[:ADDRESS_BYTES] != action[:ADDRESS_BYTES]:
+        put_back(signal.SIGINT, action)
+    put_back_stack(stack)
+
+
 @functools.cache
 def why_no_opencl() -> str:
     """Where the one runtime's compiler does not know this processor: so. "" where a device is here, or not for that."""
     provider = pytest.importorskip("mace_opencl.provider", reason="mace-opencl is not installed")
-    found = provider.OpenClProvider().probe()
+    with signals_kept():
+        found = provider.OpenClProvider().probe()
     refused = [each for each in found.missing if "takes no program for this processor" in each.reason]
     return "" if found.devices or not refused else f"{refused[0].what}: {refused[0].reason}"
 

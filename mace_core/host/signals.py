@@ -45,11 +45,10 @@ def signals_kept() -> Iterator[None]:
     me, kept, stack = object(), _Kept(), b""
     try:
         kept = _entered(me)
-        stack = _stack()
+        stack = stack_for_signals()
         yield
     finally:
-        if stack and _stack()[_ADDRESS] != stack[_ADDRESS]:
-            _library().sigaltstack(stack, None)
+        put_back_stack(stack)
         for number, (python, native) in kept.items():
             if signal.getsignal(number) is python and action_of(number)[_ADDRESS] != native[_ADDRESS]:
                 put_back(number, native)
@@ -102,12 +101,21 @@ def put_back(number: int, action: bytes) -> None:
         _library().sigaction(number, action, None)
 
 
-def _stack() -> bytes:
+def stack_for_signals() -> bytes:
+    """The alternate stack of the thread that calls, where handlers run; empty on Windows."""
+    if sys.platform == "win32":
+        return b""
     import ctypes
 
     found = ctypes.create_string_buffer(_ROOM)
     _library().sigaltstack(None, found)
     return found.raw
+
+
+def put_back_stack(stack: bytes) -> None:
+    """Let the handlers of the thread that calls run where `stack_for_signals` told, if they run elsewhere now."""
+    if stack and stack_for_signals()[_ADDRESS] != stack[_ADDRESS]:
+        _library().sigaltstack(stack, None)
 
 
 @functools.cache

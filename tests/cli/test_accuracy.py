@@ -75,4 +75,4 @@ def test_a_provider_option_of_another_form_is_told(text: str) -> None:
 def test_options_reach_the_provider(mace: Mace, model: Path) -> None:
     done = mace("run", "model.onnx", "--random", "--device", "cpu", "-O", "cpu.precision=float8", plugins="cpu")
     assert done.returncode == 2
-    assert "'precision' is one of float32, bfloat16, not 'float8'" in done.stderr
+    assert "'precision' is one of float32, bfloat16, float16, not 'float8'" in done.stderr

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from mace_core.graph import Graph
+from mace_core.host.signals import signals_kept
 from mace_core.provider import Backend, CompiledSubgraph, Device, ExecutionProvider
 from mace_core.provider.registry import default_registry
 from mace_core.session import Session
@@ -39,12 +40,19 @@ class KitBase:
     @pytest.fixture(scope="class")
     @classmethod
     def device(cls, provider: ExecutionProvider) -> Device:
-        found = provider.probe()
+        with signals_kept():
+            found = provider.probe()
         for device in found.devices:
             if device.id == cls.declaration.device:
                 return device
         reasons = "; ".join(f"{missing.what}: {missing.reason}" for missing in found.missing)
         pytest.skip(f"{cls.declaration.device_name} is not on this machine: {reasons}")
+
+    @pytest.fixture(autouse=True)
+    def signals_stay(self) -> Iterator[None]:
+        """What the core sees to around calls of a provider: else Ctrl-C could end the tests without a word."""
+        with signals_kept():
+            yield
 
     @pytest.fixture
     def backend(self, provider: ExecutionProvider, device: Device) -> Iterator[Backend]:
