@@ -24,7 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _reported(given: Sequence[str]) -> int:
     try:
-        return _run(given)
+        code = _run(given)
+        sys.stdout.flush()  # whatever was printed, help as well
+        return code
     except OutputLostError as error:
         give_up_output()
         if not isinstance(error.cause, BrokenPipeError):  # else its reader has left, as readers like `head` do
@@ -54,7 +56,6 @@ def _run(given: Sequence[str]) -> int:
         sys.stdout.write(f"mace_run {VERSION}\n")
         return OK
     run_flags(flags, say=_say, write=sys.stdout.write)
-    sys.stdout.flush()
     return OK
 
 

@@ -201,6 +201,16 @@ def test_help_lists_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"  --{flag.name} (" in printed
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_that_cannot_be_written_is_an_error(flag: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "mace_core.cli.mace_run", flag]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "mace_run: error: standard output cannot be written: No space left on device\n"
+
+
 @pytest.mark.full
 def test_without_standard_streams_it_says_so_or_works(model: Path, folder: Path) -> None:
     shape = "--input_node=x --input_shape=1,48,192,3 --round=1"
