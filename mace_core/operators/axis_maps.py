@@ -11,7 +11,7 @@ raise `UnresolvedShapeError` or `ShapeMismatchError`, or return None, where they
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -64,7 +64,19 @@ class SizesRead:
     axes: tuple[int, ...]
 
 
-Edit: TypeAlias = "AxisNames | PerAxis | NewShape | SizesRead"
+@dataclass(frozen=True, slots=True)
+class AsConvolution:
+    """Where the last axis of the iteration space, which is multiplied with the matrix that is input 1, comes to stand
+    second, the node is to be a convolution with windows of one element.
+
+    Attributes:
+        operator: which one.
+    """
+
+    operator: str
+
+
+Edit: TypeAlias = "AxisNames | PerAxis | NewShape | SizesRead | AsConvolution"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +89,7 @@ class AxisMap:
             are counted after those of size 1 that are put in front of them.
         outputs: the axes of outputs; one that is not among them stays as it is.
         pinned: axes of the iteration space that keep their place.
+        movable: pinned axes that may have one other place instead.
         broadcast: for inputs that are broadcast, how many axes of size 1 are put in front.
         edits: what names axes.
         along: the axis of the iteration space along which parts are joined, or one part is taken.  Where no axis before
@@ -90,6 +103,11 @@ class AxisMap:
     broadcast: Mapping[int, int] = field(default_factory=dict)
     edits: tuple[Edit, ...] = ()
     along: int | None = None
+    movable: Mapping[int, int] = field(default_factory=dict)
+
+    def admits(self, order: Sequence[int]) -> bool:
+        """Whether pinned axes have their places."""
+        return all(order[axis] == axis or order[self.movable.get(axis, axis)] == axis for axis in self.pinned)
 
 
 def singles(rank: int) -> Groups:
@@ -104,12 +122,13 @@ def same_order(
     outputs: Collection[int] | None = None,
     pinned: Iterable[int] = (),
     along: int | None = None,
+    movable: Mapping[int, int] | None = None,
 ) -> AxisMap:
     """Of an operator whose ``inputs`` and ``outputs`` (all unless given) have the axes of input 0."""
     own = singles(len(ctx.shape(0)))
     chosen = ctx.outputs if outputs is None else outputs
     places = dict.fromkeys(inputs, own), dict.fromkeys(chosen, own)
-    return AxisMap(len(own), *places, pinned=frozenset(pinned), edits=edits, along=along)
+    return AxisMap(len(own), *places, pinned=frozenset(pinned), edits=edits, along=along, movable=dict(movable or {}))
 
 
 def broadcast_order(ctx: AxesContext, *, pinned: Iterable[int] = (), edits: tuple[Edit, ...] = ()) -> AxisMap:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from mace_core.graph.graph import Node, Value
+from mace_core.symbolic import is_same, is_symbolic
 from mace_core.tensor import DType, TensorType, ValueType
 from mace_core.tensor.symbolic import elements_of
 
@@ -201,7 +202,7 @@ def broadcast(*shapes: Ints) -> Ints:
     """
     result = shapes[0]
     for shape in shapes[1:]:
-        if not shape or same_shape(shape, result):
+        if not shape or (len(shape) == len(result) and all(map(is_same, shape, result))):
             continue
         result = _broadcast_pair(result, shape)
     return result
@@ -214,12 +215,21 @@ def _broadcast_pair(first: Ints, second: Ints) -> Ints:
     dims = list(first)
     for i, other in enumerate(second, lead):
         own = dims[i]
+        if _is_one(other):
+            continue
+        if _is_one(own):  # asked before sizes are compared: whether an open one is 1 does not matter
+            dims[i] = other
+            continue
         if own == other or other == 1:
             continue
         if own != 1:
             raise ShapeMismatchError(f"shapes {list(first)} and {list(second)} do not broadcast: {own} against {other}")
         dims[i] = other
     return tuple(dims)
+
+
+def _is_one(size: int) -> bool:
+    return not is_symbolic(size) and size == 1
 
 
 def chosen_dtype(ctx: NodeContext) -> DType:

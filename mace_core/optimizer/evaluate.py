@@ -53,6 +53,12 @@ class ConstantFacts:
     ) -> None:
         """``nodes`` are in the order of ``graph``; ``may_grow``: results may be of any size."""
         self._resolver = _ConstantResolver(graph, opset_imports, may_grow=may_grow)
+        read = {value.constant for node in nodes for value in node.inputs if value is not None}
+        self._in_files = {
+            (tensor.payload.ctypes.data, tensor.nbytes, tensor.dtype): tensor
+            for tensor in read
+            if tensor is not None and tensor.source is not None and tensor.nbytes
+        }
         with np.errstate(all="ignore"):
             for node in nodes:
                 try:
@@ -74,8 +80,16 @@ class ConstantFacts:
             if tensor.dtype is not type_.dtype or tensor.shape != type_.shape:
                 logger.warning("node '%s' (%s) is not folded: it gave %s", node.name, node.op_type, tensor)
                 return None
-            found.append(tensor)
+            found.append(self._as_in_file(tensor))
         return found
+
+    def _as_in_file(self, tensor: Tensor) -> Tensor:
+        """The tensor, with its place in the model's file if it is the bytes there in another shape: then they need not
+        be stored with the graph, nor be held in memory beside what is made of them."""
+        if tensor.dtype is DType.STRING:
+            return tensor
+        held = self._in_files.get((tensor.payload.ctypes.data, tensor.nbytes, tensor.dtype))
+        return tensor if held is None else Tensor(tensor.dtype, tensor.shape, held.payload, held.source)
 
     def is_cheap(self, node: Node) -> bool:
         """Whether a provider may compute the node while the model is loaded: its results are tensors of known size,

@@ -23,6 +23,8 @@ Array = npt.NDArray[Any]
 
 MOST_ELEMENTS = 600
 
+TO_FIRST, TO_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
+
 
 def attribute(value: Any) -> Attribute:
     if isinstance(value, str):
@@ -86,6 +88,33 @@ class Drawing:
             return None
         value = self.draw(st.sampled_from(found))
         return value, self.shapes[value]
+
+
+class Network(Drawing):
+    """A network with channels last, as exporters from TensorFlow write it."""
+
+    def __init__(self, *shape: int | str) -> None:
+        super().__init__(lambda strategy: None)
+        self.graph.opset_imports = {"": 18}
+        self.graph.inputs = [Value("x", TensorType(DType.FLOAT32, shape))]
+
+    @property
+    def x(self) -> Value:
+        return self.graph.inputs[0]
+
+    def turned(self, value: Value, perm: tuple[int, ...]) -> Value:
+        return self.op("Transpose", value, perm=perm)[0]
+
+    def conv(self, value: Value, filters: int, channels: int, kernel: int = 1, **attributes: Any) -> Value:
+        weights = self.numbers((filters, channels // attributes.get("group", 1), kernel, kernel))
+        return self.turned(self.op("Conv", self.turned(value, TO_FIRST), weights, **attributes)[0], TO_LAST)
+
+    def bias(self, value: Value, channels: int) -> Value:
+        return self.op("Add", value, self.numbers((channels,)))[0]
+
+    def done(self, *values: Value) -> Graph:
+        self.graph.outputs = list(values)
+        return self.graph
 
 
 # --- operators --------------------------------------------------------------------------------------------------------
@@ -276,6 +305,27 @@ def product(d: Drawing, x: Value, shape: tuple[int, ...]) -> None:
     d.add("Clip", made, d.constant(-9, np.float32), d.constant(9, np.float32), shape=(*shape[:-1], 3))
 
 
+def rows(d: Drawing, x: Value, shape: tuple[int, ...]) -> None:
+    """A dense layer over the last axis, by way of a matrix."""
+    if len(shape) != 4:
+        return
+    (matrix,) = d.op("Reshape", x, d.constant([-1, shape[-1]]))
+    (made,) = d.op("Gemm", matrix, d.numbers((3, shape[-1])), d.numbers((3,)), transB=1)
+    result = (*shape[:-1], 3)
+    if d.draw(st.booleans()):
+        (made,) = d.op("Relu", made)
+    stated = [-1 if axis == 0 else size for axis, size in enumerate(result)]
+    (made,) = d.op("Reshape", made, d.constant(stated))
+    d.add("Clip", made, d.constant(-9, np.float32), d.constant(9, np.float32), shape=result)
+
+
+def table(d: Drawing, x: Value, shape: tuple[int, ...]) -> None:
+    """A function as a table."""
+    (bounded,) = d.op("Clip", x, d.constant(-8, np.float32), d.constant(7, np.float32))
+    (index,) = d.op("Cast", bounded, to=7)
+    d.add("Gather", d.numbers((16,)), index, shape=shape, axis=0)
+
+
 def fixed(d: Drawing, x: Value, shape: tuple[int, ...]) -> None:
     """What wants its channels second."""
     if len(shape) != 4:
@@ -298,7 +348,7 @@ def sizes(d: Drawing, x: Value, shape: tuple[int, ...]) -> None:
 OPERATORS: tuple[Callable[[Drawing, Value, tuple[int, ...]], None], ...] = (
     *(transpose, transpose, transpose, transpose, transpose, unary, unary, binary, binary, broadcast, where, reduce),
     *(along, concat, split, slice_, pad, tile, expand, gather, squeeze, unsqueeze, reshape, reshape, quantize, resize),
-    *(product, fixed, fixed, sizes),
+    *(product, rows, table, fixed, fixed, sizes),
 )
 
 

@@ -55,7 +55,11 @@ def _reordered(graph: Graph, data: st.DataObject) -> bool:
     for node, found in problem.maps.items():
         free = [axis for axis in range(found.count) if axis not in found.pinned]
         shuffled = iter(data.draw(st.permutations(free)))
-        order = tuple(axis if axis in found.pinned else next(shuffled) for axis in range(found.count))
+        order = [axis if axis in found.pinned else next(shuffled) for axis in range(found.count)]
+        for axis, other in found.movable.items():
+            if data.draw(st.booleans()):
+                order.insert(other, order.pop(axis))
+        order = tuple(order)
         if order == tuple(range(found.count)):
             return False
         problem.orders[node] = order

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from layout_support import Drawing, copied, folded, moved, run, transposes
+from layout_support import TO_FIRST, TO_LAST, Drawing, Network, copied, folded, moved, run, transposes
 
 from mace_core.frontend.load import load_model
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
@@ -16,35 +16,6 @@ from mace_core.optimizer import default_passes, optimize
 from mace_core.optimizer.layout import FoldTransposes
 from mace_core.tensor import DType, TensorType
 from mace_core.testing.models import find_packaged_model
-
-TO_FIRST, TO_LAST = (0, 3, 1, 2), (0, 2, 3, 1)
-
-
-class Network(Drawing):
-    """A network with channels last, as exporters from TensorFlow write it."""
-
-    def __init__(self, *shape: int | str) -> None:
-        super().__init__(lambda strategy: None)
-        self.graph.opset_imports = {"": 18}
-        self.graph.inputs = [Value("x", TensorType(DType.FLOAT32, shape))]
-
-    @property
-    def x(self) -> Value:
-        return self.graph.inputs[0]
-
-    def turned(self, value: Value, perm: tuple[int, ...]) -> Value:
-        return self.op("Transpose", value, perm=perm)[0]
-
-    def conv(self, value: Value, filters: int, channels: int, kernel: int = 1, **attributes: Any) -> Value:
-        weights = self.numbers((filters, channels // attributes.get("group", 1), kernel, kernel))
-        return self.turned(self.op("Conv", self.turned(value, TO_FIRST), weights, **attributes)[0], TO_LAST)
-
-    def bias(self, value: Value, channels: int) -> Value:
-        return self.op("Add", value, self.numbers((channels,)))[0]
-
-    def done(self, *values: Value) -> Graph:
-        self.graph.outputs = list(values)
-        return self.graph
 
 
 def classifier(*shape: int | str) -> Graph:

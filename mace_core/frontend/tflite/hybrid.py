@@ -145,11 +145,11 @@ def convolution(
         inputs = [op.to_channels_first(content), weights, op.emit("Reshape", [zero, scalar])]
         sums = op.emit("ConvInteger", inputs, attributes)
     else:
-        size = stored.size
+        size = op.to_channels_first(stored.size)
         content, zero = replace(stored, steps=_padded(op, stored.steps, attributes["pads"])).bytes(op)
         unpadded = {**attributes, "pads": [0, 0, 0, 0]}
         sums = op.emit("ConvInteger", [op.to_channels_first(content), weights], unpadded)
-        off = op.emit("Mul", [op.cast(zero, DType.INT32), _totals(op, order)])
+        off = op.emit("Mul", [op.to_channels_first(op.cast(zero, DType.INT32)), _totals(op, order)])
         sums = op.emit("Sub", [sums, off])
     sums = op.cast(sums, DType.FLOAT32)
     if is_own:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from mace_core.graph import Value
 from mace_core.operators.axis_maps import (
+    AsConvolution,
     AxisMap,
     AxisNames,
     broadcast_order,
@@ -20,6 +22,7 @@ from mace_core.operators.standard.independent_elementwise import (
     UNARY,
 )
 from mace_core.operators.standard.reduction import reduction_axes
+from mace_core.tensor import DType
 
 AXES_ARE_AN_INPUT_SINCE = {"ReduceSum": 13}
 """Of reductions; of all others, `REDUCTION_INPUT`."""
@@ -132,12 +135,42 @@ def quantize(ctx: AxesContext) -> AxisMap | None:
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
+CONVOLUTIONS = range(4, 6)
+"""Ranks of products that may be convolutions of images or volumes: of sequences, matrices are as good."""
+
+
 @axis_map("MatMul")
 def product(ctx: AxesContext) -> AxisMap | None:
     """What is multiplied stays last; rows of a product with one matrix may be in any order."""
     rank, other = len(ctx.shape(0)), len(ctx.shape(1))
     if rank > 2 and other == 2:
-        return same_order(ctx, pinned={rank - 1})
+        return _rows(ctx, "Conv", is_convolution=ctx.dtype(0) in (DType.FLOAT32, DType.FLOAT16))
     if min(rank, other) < 2:
         return None
     return broadcast_order(ctx, pinned={len(ctx.result()) - 2, len(ctx.result()) - 1})
+
+
+@axis_map("MatMulInteger")
+def integer_product(ctx: AxesContext) -> AxisMap | None:
+    rank = len(ctx.shape(0))
+    if rank < 3 or len(ctx.shape(1)) != 2 or ctx.has(2) or ctx.has(3):
+        return None
+    return _rows(ctx, "ConvInteger", is_convolution=True)
+
+
+def _rows(ctx: AxesContext, operator: str, *, is_convolution: bool) -> AxisMap:
+    """Of rows times one matrix; with channels second it is a convolution, if the matrix is known before the run."""
+    last = len(ctx.shape(0)) - 1
+    if is_convolution and last + 1 in CONVOLUTIONS and _is_known(ctx.node.inputs[1]):
+        return same_order(ctx, AsConvolution(operator), pinned={last}, movable={last: 1})
+    return same_order(ctx, pinned={last})
+
+
+def _is_known(value: Value | None) -> bool:
+    """Whether a value is a constant, or one whose elements are moved or converted."""
+    while value is not None and value.constant is None:
+        node = value.producer
+        if node is None or node.domain or node.op_type not in ("Cast", "Identity", "Reshape", "Transpose"):
+            return False
+        value = node.input(0)
+    return value is not None

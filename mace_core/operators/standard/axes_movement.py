@@ -215,6 +215,8 @@ def upsample(ctx: AxesContext) -> AxisMap | None:
 def gather(ctx: AxesContext) -> AxisMap:
     """The axes of the indices stand together where the axis was that they choose from."""
     rank, indices = len(ctx.shape(0)), len(ctx.shape(1))
+    if rank == 1:  # a table that is read element by element
+        return AxisMap(indices, {1: singles(indices)}, {0: singles(indices)})
     named = _one(ctx)
     (along,) = named.axes
     groups = tuple(

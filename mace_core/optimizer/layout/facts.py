@@ -11,7 +11,7 @@ from mace_core.errors import ModelError
 from mace_core.graph import Graph, Node, Value
 from mace_core.operators.context import NodeContext
 from mace_core.operators.resolver import Resolver
-from mace_core.symbolic import Trace, new_symbol, writing_for_people
+from mace_core.symbolic import Trace, is_symbolic, new_symbol, writing_for_people
 from mace_core.tensor import TensorType, ValueType
 
 _log = logging.getLogger("mace.optimizer")
@@ -117,3 +117,9 @@ class _Walk(Resolver):
         if self._inputs_reached(node):
             opset = self.opset_imports.get(node.domain, 1)
             self._resolve_node(NodeContext(node, opset, self.types, self.contents, self))
+
+    def _check_work(self, node: Node) -> None:
+        """Of open sizes, too much work is told when the model is planned; to ask here would be one more guard."""
+        shapes = [self.types.get(value) for value in (*node.inputs, *node.outputs) if value is not None]
+        if not any(isinstance(type_, TensorType) and any(map(is_symbolic, type_.shape or ())) for type_ in shapes):
+            super()._check_work(node)

@@ -6,10 +6,12 @@ import logging
 from typing import ClassVar
 
 from mace_core.graph import Graph, Node, Value
+from mace_core.optimizer.dead_code import RemoveDeadCode
 from mace_core.optimizer.infra import GraphPass, PassContext
 from mace_core.optimizer.layout.facts import Facts
 from mace_core.optimizer.layout.problem import Cost, Problem
 from mace_core.optimizer.layout.rewrite import Rewriting
+from mace_core.optimizer.layout.rows import keep_axes_of_rows
 from mace_core.optimizer.layout.search import improve, is_less
 from mace_core.tensor import ValueType
 
@@ -40,20 +42,26 @@ class FoldTransposes(GraphPass):
             self._around.update(facts.resolver.types)
         if not has_transpose:
             return 0
+        kept = keep_axes_of_rows(graph, facts)
+        if kept:
+            RemoveDeadCode().run(graph, context)
+            facts = Facts(graph, context.opset_imports, self._around)
+            if nested:
+                self._around.update(facts.resolver.types)
         problem = Problem(graph, facts, context.opset_imports)
         before = problem.present_cost()
         if not before.transposes:
-            return 0
+            return kept
         steps = improve(problem)
         after = Cost()
         for value in problem.values():
             after += problem.cost(value)
         if not steps and not is_less(problem, after, before):
-            return 0
+            return kept
         count = _transposes(graph)
         Rewriting(problem).apply()
         _log.info("%d Transposes of '%s' have become %d", count, graph.name, _transposes(graph))
-        return max(steps, 1)
+        return kept + max(steps, 1)
 
 
 def _transposes(graph: Graph) -> int:

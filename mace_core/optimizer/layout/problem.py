@@ -291,9 +291,7 @@ def _is_editable(node: Node, found: AxisMap) -> bool:
 
 def _admitted(found: AxisMap, order: Order | None) -> Order | None:
     """The order, unless it moves an axis that keeps its place."""
-    if order is None or any(order[axis] != axis for axis in found.pinned):
-        return None
-    return order
+    return order if order is not None and found.admits(order) else None
 
 
 def weight(nbytes: int) -> int:

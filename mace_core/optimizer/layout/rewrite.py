@@ -9,7 +9,7 @@ import numpy as np
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.graph.graph import captured_values
-from mace_core.operators.axis_maps import AxisNames, Edit, NewShape, PerAxis, SizesRead
+from mace_core.operators.axis_maps import AsConvolution, AxisMap, AxisNames, Edit, NewShape, PerAxis, SizesRead
 from mace_core.optimizer.infra import replace_values
 from mace_core.optimizer.layout.orders import Order, between, compose, identity, inverse, of_port
 from mace_core.optimizer.layout.problem import Problem, Use
@@ -109,6 +109,8 @@ class Rewriting:
         for index, value in enumerate(node.inputs):
             if value is None:
                 inputs.append(None)
+            elif found is not None and index == 1 and _as_convolution(found, order) is not None:
+                inputs.append(self._filters(value, found.count))
             elif found is None or index not in found.inputs:
                 inputs.append(self._as_read(value))
             else:
@@ -131,6 +133,17 @@ class Rewriting:
                     node.outputs[index] = result
                     result.producer = node
                     self.made[value, given] = result
+
+    def _filters(self, matrix: Value, rank: int) -> Value:
+        """A matrix (elements, units) as filters (units, elements, 1, ...) with windows of one element."""
+        source, own = self.problem.source(matrix)
+        turned = self._held(source, compose(own, (1, 0)))
+        shape = self.problem.facts.shape(matrix)
+        assert shape is not None
+        result = self._new_value(f"{matrix.name}/filters", None)
+        sizes = self._ints(f"{result.name}/shape", [shape[1], shape[0], *(1,) * (rank - 2)])
+        self._add(Node("Reshape", [turned, sizes], [result], name=self._name(f"{result.name}/reshaped")))
+        return result
 
     def _with_ones(self, node: Node, index: int, held: Value, order: Order) -> Value:
         """What a reader that broadcasts is given: the axes of size 1 that were implied in front may now be inside."""
@@ -185,6 +198,10 @@ class Rewriting:
                 node.inputs[1:] = [self._ints(f"{node.name}/shape", [sizes[axis] for axis in port])]
             case SizesRead(axes):
                 self._read_sizes(node, axes, order)
+            case AsConvolution(operator):
+                if _as_convolution(self.problem.maps[node], order) is not None:
+                    node.op_type = operator
+                    node.attributes = {}
 
     def _port(self, node: Node, of: str, order: Order) -> Order:
         found = self.problem.maps[node]
@@ -253,6 +270,14 @@ class Rewriting:
             found = f"{name}_{number}"
         self._names.add(found)
         return found
+
+
+def _as_convolution(found: AxisMap, order: Order) -> str | None:
+    """The operator that a product is written as in an order: none where what is multiplied stays last."""
+    for edit in found.edits:
+        if isinstance(edit, AsConvolution) and order[-1] != found.count - 1:
+            return edit.operator
+    return None
 
 
 def _names(graph: Graph) -> set[str]:

@@ -14,6 +14,7 @@ from lite_models import Arrays, LiteGraph, LiteModel, assert_agree, lite_results
 import mace_core as mace
 from mace_core.errors import UsageError
 from mace_core.frontend.load import load_model
+from mace_core.optimizer import default_passes, optimize
 
 SAME, VALID = 0, 1
 Draw = Callable[[np.random.Generator], tuple[bytes, Arrays]]
@@ -176,3 +177,26 @@ def test_weights_alone_in_integers_behind_dequantize_are_no_product_of_mixed_typ
 def test_another_word_than_the_two_is_refused() -> None:
     with pytest.raises(UsageError, match="dynamic_range is 'bytes'; it is one of integer, float"):
         load_model(network()[0], dynamic_range="bytes")
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_between_rounded_convolutions_no_transpose_is_left(images: int) -> None:
+    """Steps and zero points of rows and images go with the activations, whichever kernel rounds them."""
+    rng = np.random.default_rng(0)
+    model = LiteModel()
+    g = model.graph()
+    x = g.input("x", (images, 9, 8, 16))
+    for number, (kernel, kind) in enumerate([(1, "CONV_2D"), (3, "DEPTHWISE_CONV_2D"), (3, "CONV_2D")]):
+        is_depthwise = kind != "CONV_2D"
+        w = _weights(g, rng, (1 if is_depthwise else 16, kernel, kernel, 16), 3 if is_depthwise else 0)
+        b = g.constant("b", rng.normal(size=16).astype(np.float32))
+        y = g.output("y", (images, 9, 8, 16)) if number == 2 else g.tensor(f"y{number}", (images, 9, 8, 16), "float32")
+        options = {"depthMultiplier": 1} if is_depthwise else {}
+        g.op(kind, [x, w, b], [y], "DepthwiseConv2DOptions" if is_depthwise else "Conv2DOptions", version=6, strideH=1,
+             strideW=1, padding=SAME, **options)  # fmt: skip
+        x = y
+    graph = load_model(model.bytes())
+    optimize(graph, default_passes())
+    left = [node for node in graph.nodes if node.op_type == "Transpose"]
+    assert len(left) == 2  # of the input, once it is bytes, and of the output
+    assert_agree(model.bytes(), {"x": _floats(rng, (images, 9, 8, 16))}, tolerance=1e-2)

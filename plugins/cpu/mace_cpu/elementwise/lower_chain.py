@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from mace_core.graph import Node, Value
 from mace_core.native.source import KernelSource
-from mace_core.symbolic import is_symbolic, minimum
+from mace_core.symbolic import is_same, is_symbolic, minimum
 from mace_core.tensor import DType
 from mace_cpu.elementwise.expression import Expression, Operation, stride_word
-from mace_cpu.elementwise.operands import collapse, fits, loop_shape, place
+from mace_cpu.elementwise.operands import aligned, collapse, fits, loop_shape, place
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.parts.buffers import Layout, element_bytes
 from mace_cpu.shared.parts.facts import are_same
@@ -240,9 +240,19 @@ def _best_layout(program: Program, node: Node, shape: tuple[int, ...]) -> Layout
     blocked = [program.facts.shape(v) for v in inputs if program.values.has(v, Layout.BLOCKED)]
     if not any(are_same(own, shape) for own in blocked):
         return Layout.PLAIN
+    if any(_is_of_pixels(program.facts.shape(v), shape) for v in inputs) and all(
+        program.values.has(v, Layout.PLAIN) for v in inputs
+    ):
+        return Layout.PLAIN  # numbers of pixels would have to be spread over blocks of channels, one by one
     if all(fits(program, v, shape, Layout.BLOCKED) for v in inputs):
         return Layout.BLOCKED
     return Layout.PLAIN
+
+
+def _is_of_pixels(own: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an operand has one number for each pixel, the same for all channels."""
+    own = aligned(own, len(shape))
+    return is_same(own[1], 1) and not is_same(shape[1], 1) and not all(is_same(size, 1) for size in own[2:])
 
 
 # --- the table of translations ----------------------------------------------------------------------------------------
