@@ -53,14 +53,17 @@ def convolution(kernel: int, *, images: int = 1, bits: int = 8, stride: int = 1)
     return draw
 
 
-def depthwise(rng: np.random.Generator) -> tuple[bytes, Arrays]:
-    model = LiteModel()
-    g = model.graph()
-    x, w = g.input("x", (2, 9, 8, 16)), _weights(g, rng, (1, 3, 3, 16), 3)
-    b = g.constant("b", rng.normal(size=16).astype(np.float32))
-    g.op("DEPTHWISE_CONV_2D", [x, w, b], [g.output("y", (2, 9, 8, 16))], "DepthwiseConv2DOptions", version=6,
-         strideH=1, strideW=1, padding=SAME, depthMultiplier=1)  # fmt: skip
-    return model.bytes(), {"x": _floats(rng, (2, 9, 8, 16))}
+def depthwise(images: int) -> Draw:
+    def draw(rng: np.random.Generator) -> tuple[bytes, Arrays]:
+        model = LiteModel()
+        g = model.graph()
+        x, w = g.input("x", (images, 9, 8, 16)), _weights(g, rng, (1, 3, 3, 16), 3)
+        b = g.constant("b", rng.normal(size=16).astype(np.float32))
+        g.op("DEPTHWISE_CONV_2D", [x, w, b], [g.output("y", (images, 9, 8, 16))], "DepthwiseConv2DOptions", version=6,
+             strideH=1, strideW=1, padding=SAME, depthMultiplier=1)  # fmt: skip
+        return model.bytes(), {"x": _floats(rng, (images, 9, 8, 16))}
+
+    return draw
 
 
 def transposed(rng: np.random.Generator) -> tuple[bytes, Arrays]:
@@ -101,7 +104,8 @@ PRODUCTS: dict[str, Draw] = {
     "convolution of one pixel in two": convolution(1, stride=2),
     "convolution of several images": convolution(3, images=3, stride=2),
     "convolution with 4 bits": convolution(3, bits=4),
-    "depthwise": depthwise,
+    "depthwise": depthwise(1),
+    "depthwise of several images": depthwise(2),
     "transposed": transposed,
     "fully connected": fully_connected(5),
     "fully connected, one row": fully_connected(1),
@@ -145,6 +149,19 @@ def network() -> tuple[bytes, Arrays]:
 
 def test_differences_do_not_grow_from_layer_to_layer() -> None:
     assert_agree(*network(), tolerance=1e-6)
+
+
+@pytest.mark.parametrize("name", ["convolution", "convolution of one pixel", "depthwise", "fully connected"])
+def test_rows_become_bytes_in_one_step(name: str) -> None:
+    """And what is done to sums of the convolution is done where they are."""
+    content, feeds = PRODUCTS[name](np.random.default_rng(0))
+    with mace.Session(content, devices=["cpu"], strict=True) as session:
+        session.run(feeds)
+        heads = {part.name.split("+")[0] for part in session.profile(feeds).parts}
+    assert "QuantizeRows" in heads
+    assert not heads & {"ReduceMin", "Round", "Div", "Less", "Pad"}
+    if name in ("convolution", "depthwise"):
+        assert not heads & {"Cast", "Mul", "Sub"}
 
 
 def test_activations_stay_floats_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

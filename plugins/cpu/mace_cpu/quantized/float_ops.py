@@ -92,6 +92,7 @@ def end_of(
     layout: Layout,
     channel_axis: int,
     first: Epilogue | None = None,
+    real: Value | None = None,
 ) -> Ending:
     """Take what is done to the float32 result of ``node`` alone.
 
@@ -102,12 +103,13 @@ def end_of(
         layout: in which tensors are read.
         channel_axis: along which operands per channel vary.
         first: what ``node`` itself does, if that belongs to it.
+        real: the float32 that is computed so far, where it is not the result of ``node``.
     """
 
     def takes(other: Value) -> bool:
         return floats_at(program, other, layout, emits=False) is not None
 
-    real = need(node.output(0))
+    real = real or need(node.output(0))
     epilogue, final = match_epilogue(program, real, channel_axis=channel_axis, takes=takes, wide=True)
     if epilogue:
         program.steps.settle(f"float32 in registers, behind '{node.name}'")

@@ -49,12 +49,20 @@ def emit_quantized_bytes(program: Program, node: Node) -> bool:
 
 
 def result_of_sums(
-    program: Program, node: Node, numbers: Requantized, layout: Layout = Layout.CHANNELS_LAST, channel_axis: int = 1
+    program: Program,
+    node: Node,
+    numbers: Requantized,
+    layout: Layout = Layout.CHANNELS_LAST,
+    channel_axis: int = 1,
+    real: Value | None = None,
 ) -> tuple[Requantized, Value, Buf]:
-    """What becomes of the sums with all that is done behind ``node``; the value that is stored, and where it goes."""
+    """What becomes of the sums with all that is done behind ``node``; the value that is stored, and where it goes.
+
+    ``real``: the float32 that is computed so far, where it is not the result of ``node``.
+    """
     value, operations = need(node.output(0)), numbers
     if not numbers.spec.is_quantized:
-        end = end_of(program, node, numbers.spec, layout, channel_axis)
+        end = end_of(program, node, numbers.spec, layout, channel_axis, real=real)
         value = end.value
         operations = replace(numbers, spec=end.spec, floats=end.operands, zero=end.zero, low=end.low, high=end.high)
     if not operations.spec.is_quantized:
@@ -147,12 +155,16 @@ def emit_integer_bytes(program: Program, node: Node) -> bool:
         return False
     geometry, weights, zero = found
     scaling = scaling_of(program, node, geometry.out_channels)
-    spec = Requantization("float32" if scaling.is_float else "int32", float_bias=scaling.bias is not None)
+    kind = "float32" if scaling.is_float else "int32"
+    spec = Requantization(kind, float_bias=scaling.bias is not None, step=scaling.order)
     none = np.zeros(geometry.out_channels, np.int64)
-    requantized = Requantized(spec, none, scaling.scales, scaling.bias, 0, 0, 0)
-    result, x = scaling.result, need(node.input(0))
+    requantized = Requantized(spec, none, scaling.scales, scaling.bias, 0, 0, 0, step=scaling.step)
+    x = need(node.input(0))
     own_zero = zero if scaling.scale is None and zero is not None else _opened(program, node, zero, scaling.scale)
-    target = Buf.scratch(4 * program.facts.size(result))
+    if scaling.is_float:
+        requantized, result, target = result_of_sums(program, node, requantized, real=scaling.result)
+    else:
+        result, target = scaling.result, Buf.scratch(4 * program.facts.size(scaling.result))
     _emit(program, geometry, x, weights, _key(program, node, 1, 3), requantized, target, own_zero)
     show_channels_last(program, node, result, target)
     return True
@@ -249,7 +261,7 @@ def _emit(
     target: Buf,
     zero: int | Opened,
 ) -> None:
-    if result.spec.result != "int32" and fits_depthwise(geometry) and isinstance(zero, int):
+    if result.spec.result != "int32" and fits_depthwise(geometry):
         fitting = for_words(weights, result) if program.facts.dtype(x) in WORDS else result
         if fitting is not None:
             emit_depthwise(program, geometry, x, weights, key, fitting, target, zero)

@@ -57,6 +57,7 @@ class Requantized:
         zero, low, high: zero point and bounds of the result.
         following: the argument words of the operations that follow.
         floats: the operands of operations in float32, where there are such.
+        step: where the factor lies that the run brings, if ``spec`` has one.
     """
 
     spec: Requantization
@@ -68,11 +69,13 @@ class Requantized:
     high: int
     following: Sequence[Word] = ()
     floats: FloatOperands | None = None
+    step: Buf | None = None
 
     def words(self, place: Callable[[Floats], Word]) -> list[Word]:
         """The words of the requantization; ``place`` makes one of an array with a number per channel."""
         floats = [] if self.floats is None else self.floats.words(place)
-        return [self.zero, self.low, self.high, *floats, *self.following]
+        step = [] if self.step is None else [self.step]
+        return [self.zero, self.low, self.high, *step, *floats, *self.following]
 
     def spec_of(self, weights: Weights, *, is_wide: bool) -> Requantization:
         """What is done to the sums as they come: of wide numbers in two parts."""

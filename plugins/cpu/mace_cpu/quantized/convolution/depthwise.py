@@ -19,6 +19,7 @@ from mace_cpu.conv.geometry import Geometry
 from mace_cpu.quantized.convolution.arguments_depthwise import Arg, Variant
 from mace_cpu.quantized.convolution.dense import Key, Requantized, int32_bias
 from mace_cpu.quantized.convolution.given import WORD_SIGN
+from mace_cpu.quantized.convolution.opened import Opened, emit_opened, emit_padding
 from mace_cpu.quantized.convolution.reading import is_one_row, turned
 from mace_cpu.quantized.convolution.weights import Bytes, Weights
 from mace_cpu.quantized.integer_form import WORDS
@@ -81,7 +82,7 @@ def emit_depthwise(
     key: Key,
     result: Requantized,
     target: Buf,
-    zero: int,
+    zero: int | Opened,
 ) -> None:
     """As `emit_dense`, for as many groups as channels."""
     machine = program.settings.target
@@ -118,14 +119,21 @@ def emit_depthwise(
     starts = functools.partial(_in_blocks, block=block, vectors=vectors if unit is not None else 1)
     put = program.constants.put
     rows = shape.batch * shape.output[0]
+    if isinstance(zero, Opened):
+        fixed, each = (int32_bias(bias, weights, by) for bias, by in ((result.bias, offset), (0 * result.bias, 1)))
+        begin, scales = emit_opened(program, zero, starts(fixed), starts(each), order(result.scales))
+        padding = emit_padding(program, zero, block)
+    else:
+        begin, scales = put(starts(int32_bias(result.bias, weights, zero + offset))), put(order(result.scales))
+        padding = put(np.full(block, zero, dtype.numpy))
     words: Words = {
         Arg.INPUT: program.values.read(x, Layout.CHANNELS_LAST),
         Arg.WEIGHTS: program.constants.packed(array, (*way, "depthwise", block, vectors, unit, shape.kernel), pack),
-        Arg.BIAS: put(starts(int32_bias(result.bias, weights, zero + offset))),
-        Arg.SCALES: put(order(result.scales)),
+        Arg.BIAS: begin,
+        Arg.SCALES: scales,
         Arg.FLOAT_BIAS: 0 if result.float_bias is None else put(order(result.float_bias)),
         Arg.OUTPUT: target,
-        Arg.PADDING: put(np.full(block, zero, dtype.numpy)),
+        Arg.PADDING: padding,
         Arg.CHANNELS: channels,
         Arg.BLOCKS: blocks,
         Arg.IN_ROWS: shape.image[0],

@@ -59,3 +59,11 @@ def emit_opened(program: Program, zero: Opened, fixed: Array, each: Array, scale
     }
     program.steps.emit(numba_source(PRODUCTS, "factors"), words, extent=1, work=count, name="Scales")
     return starts, factors
+
+
+def emit_padding(program: Program, zero: Opened, count: int) -> Buf:
+    """Emit as many bytes that stand for 0."""
+    target = Buf.scratch(count)
+    words: Words = {"zero": zero.zero, "target": target, "count": count}
+    program.steps.emit(numba_source(PRODUCTS, "opened_padding"), words, extent=1, work=count, name="Padding")
+    return target

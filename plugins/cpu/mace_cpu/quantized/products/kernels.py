@@ -17,6 +17,7 @@ WORDS = {
     "terms": "sums bias left_zero right_zeros starts zeros count columns padded steps left_shift right_shift",
     "factors": "left right target count columns padded",
     "opened_starts": "fixed each zero starts count",
+    "opened_padding": "zero target count",
     "padded_bytes": "source target width padded",
 }
 
@@ -168,6 +169,17 @@ def opened_starts(dtype: str) -> Kernel:
         zero = np.int32(pointer(args[2])[0])
         for c in range(args[4]):
             starts[c] = fixed[c] + zero * each[c]
+
+    return kernel
+
+
+def opened_padding() -> Kernel:
+    """A zero point ``count`` times.  Unit: all."""
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        target, zero = u8(args[1]), u8(args[0])[0]
+        for c in range(args[2]):
+            target[c] = zero
 
     return kernel
 

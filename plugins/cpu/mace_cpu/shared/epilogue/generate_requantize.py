@@ -10,7 +10,15 @@ from llvmlite import ir
 from mace_cpu.shared.codegen.body import I8, I32, I64, POINTER, Body
 from mace_cpu.shared.codegen.vector_basic import at_least, at_most, call, constant, fma, intrinsic, may_use, splat
 from mace_cpu.shared.epilogue.generate import EpilogueCode
-from mace_cpu.shared.epilogue.requantize import ADD_FLOATS, BYTES_OF, WORDS, WORDS_OF, Following, Requantization
+from mace_cpu.shared.epilogue.requantize import (
+    ADD_FLOATS,
+    BYTES_OF,
+    STEP_FIRST,
+    WORDS,
+    WORDS_OF,
+    Following,
+    Requantization,
+)
 
 I16 = ir.IntType(16)
 FAR = 1e9
@@ -72,6 +80,9 @@ class RequantizeCode:
         self._reach = [body.sub(limit, self._zero) for limit in (self._low, self._high)]
         self._words: list[list[ir.Value]] = []
         first += WORDS
+        if spec.step:
+            self._steps = body.pointer(first)
+            first += 1
         if spec.floats is not None:
             self._inverse = body.number(first)
             self._floats = EpilogueCode(body, first + 1, spec.floats.ops)
@@ -102,6 +113,7 @@ class RequantizeCode:
         column: Callable[[ir.Value, ir.Type], ir.Value] | None = None,
         floats: FloatLoads | None = None,
         interleaved: bool = False,
+        row: ir.Value | None = None,
     ) -> ir.Value:
         """One to four vectors of sums as one vector of quantized numbers, in order.
 
@@ -112,8 +124,9 @@ class RequantizeCode:
             column: as ``other``, for operands with a number per channel, where there are such.
             floats: load the operands of operations in float32, if there are such.
             interleaved: of every 16 bytes of the result, each of the vectors of sums holds as many; not with floats.
+            row: which of the sizes of steps it is, where there are such; None for the first.
         """
-        numbers = self.to_floats(sums, scale, bias, other, floats, low=low)
+        numbers = self.to_floats(sums, scale, bias, other, floats, low=low, row=row)
         if self.spec.floats is not None:
             inverse = splat(self.body.b, self._inverse, self.body.vector)
             numbers = [self.body.b.fmul(number, inverse) for number in numbers]
@@ -155,12 +168,23 @@ class RequantizeCode:
         floats: FloatLoads | None = None,
         *,
         low: Sequence[ir.Value] | None = None,
+        row: ir.Value | None = None,
     ) -> list[ir.Value]:
         """Vectors of sums as float32, with what is done to them in float32; arguments as for `to_numbers`."""
         b, spec = self.body.b, self.spec
         numbers = []
+        if spec.step:
+            at = self._steps if row is None else self.body.floats(self._steps, row)
+            step = splat(b, b.load(at, typ=ir.FloatType(), align=4), self.body.vector)
         for v, total in enumerate(sums):
-            number = b.fmul(self._as_float(total, None if low is None else low[v]), scale(v))
+            number = self._as_float(total, None if low is None else low[v])
+            if spec.step == STEP_FIRST:
+                number = b.fmul(number, step)
+                numbers.append(fma(b, number, scale(v), bias(v)) if spec.float_bias else b.fmul(number, scale(v)))
+                continue
+            number = b.fmul(number, scale(v))
+            if spec.step:
+                number = b.fmul(number, step)
             numbers.append(b.fadd(number, bias(v)) if spec.float_bias else number)
         if spec.floats is None or not spec.floats.ops:
             return numbers

@@ -19,6 +19,10 @@ from mace_cpu.shared.epilogue.operations import EpilogueOp
 WORDS = 3
 """Words of the requantization itself: the zero point of the result, and its least and largest number."""
 
+STEP_FIRST, STEP_LAST = "first", "last"
+"""When sums are multiplied by the size of a step that the run brings: before the scale, which is then multiplied and
+the bias added with one rounding for both; or after it."""
+
 WORDS_OF = {"table": 1, "add": 8}
 """Words of each operation that may follow: the address of a table of 256 bytes; or that of the other operand, the zero
 points of both and their factors as floats, and the zero point, least and largest number of the result."""
@@ -99,6 +103,8 @@ class Requantization:
             multiplied by the inverse of the scale of the result before it is rounded.
         wide: sums come in two parts.
         carries: these may be 2**24 or more.
+        step: `STEP_FIRST` or `STEP_LAST` where the run brings a factor for each row; its word, behind the first three,
+            is where they lie.
     """
 
     result: str
@@ -109,6 +115,7 @@ class Requantization:
     floats: FloatOps | None = None
     wide: bool = False
     carries: bool = False
+    step: str = ""
 
     @property
     def is_quantized(self) -> bool:
@@ -128,12 +135,13 @@ class Requantization:
     @property
     def words(self) -> int:
         """How many argument words it takes."""
-        own = WORDS if self.floats is None else WORDS + self.floats.words
+        own = WORDS + bool(self.step) + (0 if self.floats is None else self.floats.words)
         return own + sum(WORDS_OF[op.kind] for op in self.following)
 
     @property
     def tag(self) -> str:
         """A name for it, fit for a symbol."""
         flags = "b" * self.bounded + "f" * self.float_bias + "x" * self.far + "w" * self.wide + "c" * self.carries
+        flags += self.step[:1] and f"s{self.step[0]}"
         floats = [] if self.floats is None else [self.floats.tag]
         return "_".join([SHORT[self.result] + flags, *floats, *(op.tag for op in self.following)])

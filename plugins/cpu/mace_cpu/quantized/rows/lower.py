@@ -1,0 +1,122 @@
+"""QuantizeRows: bytes of floats by the range of each row."""
+
+from __future__ import annotations
+
+import math
+
+from mace_core.graph import GraphView, Node, Value
+from mace_core.native.numba_kernel import numba_source
+from mace_core.symbolic import ceiling, hint, is_symbolic
+from mace_cpu.quantized.rows.pass_rows import ROWS
+from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in
+from mace_cpu.shared.layouts.strided import emit_dense
+from mace_cpu.shared.nodes import need, normal_axis
+from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.parts.views import Strided
+from mace_cpu.shared.program.program import Program
+from mace_cpu.shared.registry import lowers
+
+KERNELS = "mace_cpu.quantized.rows.kernels"
+PIECE = 8192
+"""Elements of a unit of work, of rows that are longer than two of them."""
+
+WORK_PER_ELEMENT = 0.5
+
+
+def _axes(node: Node, rank: int) -> list[int]:
+    return sorted({normal_axis(int(axis), rank) for axis in node.attr("axes")})
+
+
+def _check(view: GraphView, node: Node) -> str | None:
+    reason = all_concrete(view, node) or dtype_in(view, node.input(0), FLOAT32)
+    if reason is not None:
+        return reason
+    shape = view.shape(need(node.input(0)))
+    axes = _axes(node, len(shape))
+    if axes == [len(shape) - 1] or (3 <= len(shape) <= 4 and axes in ([1], list(range(1, len(shape))))):
+        return None
+    return "its rows do not lie together in one of the orders that there are kernels for"
+
+
+@lowers("QuantizeRows", check=_check, domain=ROWS)
+def lower_quantize_rows(program: Program, node: Node) -> None:
+    facts, values = program.facts, program.values
+    x, content = need(node.input(0)), need(node.output(0))
+    shape = facts.shape(x)
+    axes = _axes(node, len(shape))
+    is_moved = any(user.op_type == "Transpose" for user in facts.view.users(content))
+    if axes == [len(shape) - 1] or (len(axes) > 1 and is_moved):
+        source, target = values.read(x), values.write(content)
+    else:
+        source, target = floats_channels_last(program, x), values.write(content, Layout.CHANNELS_LAST)
+    length = math.prod(shape[axis] for axis in axes)
+    rows = math.prod(size for axis, size in enumerate(shape) if axis not in axes)
+    zeros, sizes = (
+        Buf.scratch(nbytes * rows) if value is None else values.write(value)
+        for value, nbytes in ((node.output(1), 1), (node.output(2), 4))
+    )
+    _emit(program, str(node.attr("rule")), (source, target, zeros, sizes), rows, length)
+
+
+def _emit(program: Program, rule: str, bufs: tuple[Buf, Buf, Buf, Buf], rows: int, length: int) -> None:
+    source, target, zeros, sizes = bufs
+    work = rows * length * WORK_PER_ELEMENT
+    if hint(length) <= 2 * PIECE and not is_symbolic(length):
+        program.steps.emit(
+            numba_source(KERNELS, "rows", rule=rule),
+            {"source": source, "target": target, "zeros": zeros, "sizes": sizes, "length": length},
+            extent=rows,
+            work=work,
+            name="QuantizeRows",
+        )
+        return
+    pieces = ceiling(length, PIECE)
+    found, inverses = Buf.scratch(8 * rows * pieces), Buf.scratch(4 * rows)
+    program.steps.emit(
+        numba_source(KERNELS, "row_ranges"),
+        {"source": source, "target": found, "length": length, "pieces": pieces, "piece": PIECE},
+        extent=rows * pieces,
+        work=work / 2,
+        name="RowRanges",
+    )
+    program.steps.emit(
+        numba_source(KERNELS, "row_parameters", rule=rule),
+        {"ranges": found, "inverses": inverses, "zeros": zeros, "sizes": sizes, "pieces": pieces},
+        extent=rows,
+        work=rows * pieces,
+        name="RowParameters",
+    )
+    program.steps.emit(
+        numba_source(KERNELS, "row_bytes", rule=rule),
+        {
+            "source": source,
+            "target": target,
+            "inverses": inverses,
+            "zeros": zeros,
+            "length": length,
+            "pieces": pieces,
+            "piece": PIECE,
+        },
+        extent=rows * pieces,
+        work=work,
+        name="QuantizeRows",
+    )
+
+
+def floats_channels_last(program: Program, value: Value) -> Buf:
+    """float32 (N, C, ...) in the order (N, ..., C): where they lie, or copied."""
+    facts, values = program.facts, program.values
+    found = values.shown_channels_last(value)
+    if found is not None:
+        return found
+    shape, block = facts.shape(value), facts.block
+    target = Buf.scratch(facts.nbytes(value))
+    pixels = math.prod(shape[2:])
+    if values.prefers_blocked(value) and not is_symbolic(shape[1]) and shape[1] % block == 0:
+        blocks = shape[1] // block
+        strides = (shape[1] * pixels, block, pixels * block, 1)
+        strided = Strided(values.read(value, Layout.BLOCKED), 0, (shape[0], pixels, blocks, block), strides)
+    else:
+        strided = values.strided(value).permuted((0, *range(2, len(shape)), 1))
+    emit_dense(program.steps, facts.dtype(value), strided, target)
+    return target

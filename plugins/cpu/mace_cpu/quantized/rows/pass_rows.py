@@ -1,0 +1,167 @@
+"""Nodes that make bytes of floats by the range of each row become one node of `ROWS`.
+
+What stands for 0 is the zero point of the ConvInteger behind it where there is one row alone, so that the convolution
+pads with it, and nothing is to be taken off its sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mace_core.graph import Attribute, AttributeKind, GraphView, Node, Value
+from mace_core.symbolic import is_same
+from mace_core.tensor import DType, TensorType
+from mace_cpu.quantized.rewriting.graph import Rewriting, Rewritten, integers
+from mace_cpu.quantized.rows.patterns import BYTES, OFF, PADDED, SIZES, ZERO
+from mace_cpu.quantized.rows.template import Matcher, Pattern, moves_one_number
+from mace_cpu.shared.nodes import need
+from mace_cpu.shared.parts.facts import Settings
+from mace_cpu.shared.registry import LOWERINGS, Notes, before_lowering
+
+ROWS = "mace.rows"
+"""The domain of operators that are only made here; no file has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A QuantizeRows, and what else stands in the place of nodes.
+
+    Attributes:
+        node: the QuantizeRows.
+        others: nodes behind it.
+    """
+
+    node: Node
+    others: tuple[Node, ...]
+
+
+@before_lowering(turn=4)
+def join_rows(view: GraphView, _settings: Settings, _notes: Notes) -> GraphView:
+    """``view`` with a QuantizeRows for each group of nodes that are one: x to bytes, the byte for 0, size of a step."""
+    producers = {value: node for node in view.nodes for value in node.outputs if value is not None}
+    made = [found for node in view.nodes if (found := _found(view, node, producers)) is not None]
+    if not made:
+        return view
+    nodes = [node for found in made for node in (found.node, *found.others)]
+    replaced = {value for node in nodes for value in node.outputs if value is not None}
+    rewriting = Rewriting(view)
+    behind: dict[Node | None, list[Node]] = {}
+    for found in made:
+        behind.setdefault(producers.get(need(found.node.input(0))), []).extend((found.node, *found.others))
+    rewriting.nodes = behind.get(None, [])
+    for node in view.nodes:
+        if moves_one_number(view, node):
+            source = rewriting.current(node.input(0))
+            assert source is not None
+            rewriting.share(need(node.output(0)), source, node)
+        elif not replaced.intersection(node.outputs):
+            rewriting.keep(node)
+        rewriting.nodes += behind.get(node, [])
+    return Rewritten(view, rewriting.needed())
+
+
+def _found(view: GraphView, node: Node, producers: dict[Value, Node]) -> _Found | None:
+    if node.op_type != "Cast" or node.domain or int(node.attr("to", 0)) != DType.UINT8.value:
+        return None
+    for patterns in (BYTES, PADDED):
+        for rule, pattern in patterns.items():
+            matcher = Matcher(view, producers)
+            if matcher.matches(node.output(0), pattern):
+                return _made(view, node, rule, matcher)
+    return None
+
+
+def _made(view: GraphView, node: Node, rule: str, matcher: Matcher) -> _Found | None:
+    axes, pads = view.constant(matcher.found["axes"]), matcher.found.get("pads")
+    if axes is None:
+        return None
+    x, content = matcher.found["x"], need(node.output(0))
+    zero = _user(view, matcher, "unsigned", ZERO)
+    size = matcher.found["size"] if rule == "away" else _user(view, matcher, "per_unit", SIZES[rule])
+    others: tuple[Node, ...] = ()
+    if zero is not None and _is_one(view, zero):
+        inner = content
+        if pads is not None:
+            kind = view.tensor_type(x)
+            assert kind is not None
+            inner = Value(f"{content.name}/unpadded", TensorType(DType.UINT8, kind.shape))
+        matcher.found["zero"] = zero
+        other = _convolution(view, matcher, content, inner)
+        others = () if other is None else (other,)
+        if other is not None:
+            content = inner
+    if pads is not None and not others:
+        return None
+    made = Node(
+        "QuantizeRows",
+        [x],
+        (),
+        name=node.name,
+        domain=ROWS,
+        attributes={
+            "axes": integers(int(axis) for axis in axes.numpy().reshape(-1)),
+            "rule": Attribute(AttributeKind.STRING, rule),
+        },
+        source=node.source,
+    )
+    made.outputs = [content, zero, size]
+    lowering = LOWERINGS.find(ROWS, made.op_type)
+    return _Found(made, others) if lowering is not None and lowering.check(view, made) is None else None
+
+
+def _user(view: GraphView, matcher: Matcher, name: str, pattern: Pattern) -> Value | None:
+    """What is computed of a value as ``pattern`` says; None where nothing is."""
+    for node in view.users(matcher.found[name]):
+        if matcher.matches(node.output(0), pattern):
+            return need(node.output(0))
+    return None
+
+
+def _is_one(view: GraphView, value: Value) -> bool:
+    found = view.tensor_type(value)
+    return found is not None and found.is_concrete and all(is_same(size, 1) for size in found.concrete_shape)
+
+
+def _convolution(view: GraphView, matcher: Matcher, content: Value, inner: Value) -> Node | None:
+    """The ConvInteger of ``inner``, with a zero point, that computes what one of ``content`` less ``OFF`` does."""
+    users = view.users(content)
+    if len(users) != 1 or view.is_output(content):
+        return None
+    node = users[0]
+    weights = view.constant(node.input(1))
+    if node.op_type != "ConvInteger" or node.domain or weights is None or len(node.inputs) != 2:
+        return None
+    behind = view.users(need(node.output(0)))
+    if len(behind) != 1 or view.is_output(need(node.output(0))) or behind[0].op_type != "Sub" or behind[0].domain:
+        return None
+    less = behind[0]
+    if less.input(0) is not node.output(0) or not matcher.matches(less.input(1), OFF):
+        return None
+    whole, totals = weights.numpy(), view.constant(matcher.found["totals"])
+    sums = whole.reshape(len(whole), -1).sum(1, dtype=np.int64)
+    if totals is None or not np.array_equal(totals.numpy(), sums.reshape(-1, *(1,) * (whole.ndim - 2))):
+        return None
+    attributes = dict(node.attributes)
+    if content is not inner:
+        pads = view.constant(matcher.found["pads"])
+        rank = whole.ndim
+        if pads is None or pads.shape != (2 * rank,) or any(node.attr("pads") or ()) or node.attr("auto_pad"):
+            return None
+        around = [int(count) for count in pads.numpy()]
+        if any(around[axis] for axis in (0, 1, rank, rank + 1)) or min(around) < 0:
+            return None
+        attributes["pads"] = integers([*around[2:rank], *around[rank + 2 :]])
+    elif any(node.attr("pads") or ()) or node.attr("auto_pad"):
+        return None  # around the image is the byte 0 there
+    made = Node(
+        "ConvInteger",
+        [inner, need(node.input(1)), matcher.found["zero"]],
+        (),
+        name=node.name,
+        attributes=attributes,
+        source=node.source,
+    )
+    made.outputs = [need(less.output(0))]
+    return made
