@@ -152,10 +152,14 @@ def product(ctx: AxesContext) -> AxisMap | None:
 
 @axis_map("MatMulInteger")
 def integer_product(ctx: AxesContext) -> AxisMap | None:
-    rank = len(ctx.shape(0))
-    if rank < 3 or len(ctx.shape(1)) != 2 or ctx.has(2) or ctx.has(3):
+    """As `product`; zero points are numbers, or such of columns."""
+    rank, other = len(ctx.shape(0)), len(ctx.shape(1))
+    has_numbers = all(not ctx.has(index) or ctx.shape(index) == () for index in (2, 3))
+    if rank > 2 and other == 2 and is_single(ctx, 2) and (not ctx.has(3) or len(ctx.shape(3)) < 2):
+        return _rows(ctx, "ConvInteger", is_convolution=has_numbers)
+    if min(rank, other) < 2 or not has_numbers:
         return None
-    return _rows(ctx, "ConvInteger", is_convolution=True)
+    return broadcast_order(ctx, pinned={len(ctx.result()) - 2, len(ctx.result()) - 1})
 
 
 def _rows(ctx: AxesContext, operator: str, *, is_convolution: bool) -> AxisMap:
