@@ -151,17 +151,15 @@ def test_differences_do_not_grow_from_layer_to_layer() -> None:
     assert_agree(*network(), tolerance=1e-6)
 
 
-@pytest.mark.parametrize("name", ["convolution", "convolution of one pixel", "depthwise", "fully connected"])
+@pytest.mark.parametrize("name", ["convolution", "depthwise", "fully connected", "network"])
 def test_rows_become_bytes_in_one_step(name: str) -> None:
-    """And what is done to sums of the convolution is done where they are."""
-    content, feeds = PRODUCTS[name](np.random.default_rng(0))
+    """And what is done to sums of products is done where they are."""
+    content, feeds = network() if name == "network" else PRODUCTS[name](np.random.default_rng(0))
     with mace.Session(content, devices=["cpu"], strict=True) as session:
         session.run(feeds)
         heads = {part.name.split("+")[0] for part in session.profile(feeds).parts}
     assert "QuantizeRows" in heads
-    assert not heads & {"ReduceMin", "Round", "Div", "Less", "Pad"}
-    if name in ("convolution", "depthwise"):
-        assert not heads & {"Cast", "Mul", "Sub"}
+    assert not heads & {"ReduceMin", "Round", "Div", "Less", "Pad", "Cast", "Mul", "Sub"}
 
 
 def test_activations_stay_floats_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

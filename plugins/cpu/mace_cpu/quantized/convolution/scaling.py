@@ -61,6 +61,23 @@ def scaling_of(program: Program, node: Node, channels: int) -> Scaling:
     return found
 
 
+def scaling_of_rows(program: Program, node: Node, size: Value, units: int, axis: int) -> Scaling:
+    """Take the nodes behind ``node``, whose rows have steps of their own ``size``, that scale its result.
+
+    ``axis``: along which there are so many units.
+    """
+    none = Scaling(need(node.output(0)), False, np.ones(units, np.float32))
+    walk = _Walk(program, none.result, units, axis)
+    if not walk.cast(DType.FLOAT32) or walk.next("Mul") is not size:
+        return none
+    scales, bias = _scales_and_bias(program, walk)
+    if scales is None:
+        return none
+    for taken in walk.settled:
+        program.fusion.fuse(taken)
+    return Scaling(walk.result, True, scales, bias=bias, order=STEP_FIRST, step=program.values.read(size))
+
+
 def _take_step(program: Program, found: Scaling) -> bool:
     """Take products with the size of a step and then with the scales, or the other way around, and a bias.
 
@@ -120,8 +137,8 @@ class _Walk:
         settled: the nodes that belong together.
     """
 
-    def __init__(self, program: Program, value: Value, channels: int) -> None:
-        self._program, self._channels = program, channels
+    def __init__(self, program: Program, value: Value, channels: int, axis: int = 1) -> None:
+        self._program, self._channels, self._axis = program, channels, axis
         self._value: Value | None = value
         self._like = self.result = value
         self.settled: list[Node] = []
@@ -150,7 +167,9 @@ class _Walk:
 
     def per_channel(self, value: Value | None) -> Floats | None:
         """A constant with a number for each channel, or for all; None where it is none, or no float32 holds it."""
-        return None if value is None else _per_channel(self._program, value, self._like, self._channels, wide=True)
+        if value is None:
+            return None
+        return _per_channel(self._program, value, self._like, self._channels, self._axis, wide=True)
 
     def settle(self) -> None:
         """What was seen so far belongs together."""
@@ -204,7 +223,9 @@ def _is_one_number(program: Program, value: Value) -> bool:
     return all(size == 1 for size in facts.shape(value)) and program.values.is_ready(value)
 
 
-def _per_channel(program: Program, value: Value, like: Value, channels: int, *, wide: bool = False) -> Floats | None:
+def _per_channel(
+    program: Program, value: Value, like: Value, channels: int, channel_axis: int = 1, *, wide: bool = False
+) -> Floats | None:
     """A float32 constant with one number for all or one for each channel of ``like``, as (O,); None for others.
 
     ``wide``: float64 is as good where its numbers are those of float32.
@@ -217,6 +238,8 @@ def _per_channel(program: Program, value: Value, like: Value, channels: int, *, 
     if known is None or known.dtype != np.float32 or known.ndim > rank:
         return None
     shape = (*(1,) * (rank - known.ndim), *known.shape)
-    if any(size != 1 for axis, size in enumerate(shape) if axis != 1) or shape[1] not in (1, channels):
+    if any(size != 1 for axis, size in enumerate(shape) if axis != channel_axis):
+        return None
+    if shape and shape[channel_axis] not in (1, channels):
         return None
     return np.broadcast_to(known.reshape(-1), (channels,)).astype(np.float32)

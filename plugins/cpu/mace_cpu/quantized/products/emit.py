@@ -71,6 +71,7 @@ class Finish:
         scales, float_bias: float32, one for all or one per column, known; or where the scales of whole panels will be.
         words: of the requantization and what follows it.
         epilogue, tensors: of float32 results.
+        row_zeros: int32, what is taken off every byte of each row of the left operand; the right one is a known matrix.
     """
 
     spec: Requantization
@@ -81,6 +82,7 @@ class Finish:
     words: Sequence[Word] = (0, 0, 0)
     epilogue: Epilogue = field(default_factory=Epilogue)
     tensors: Sequence[Buf] = ()
+    row_zeros: Buf | None = None
 
 
 def shape_of(program: Program, factors: Factors) -> Product:
@@ -129,6 +131,11 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
     else:
         zeros = Buf.scratch(4 * columns) if subtracts else 0
         begin = _emit_terms(program, product, factors, finish.bias, sums, zeros, columns, left_shift, right_shift)
+    row_sums: Buf | int = _emit_row_sums(program, product, factors.left, lie, source, left_shift) if subtracts else 0
+    if finish.row_zeros is not None:
+        assert isinstance(sums, np.ndarray)
+        subtracts, row_sums = True, finish.row_zeros
+        zeros = program.constants.put(_padded(sums.reshape(-1)[: product.columns], columns).astype(np.int32))
     rows = panels.rows(target, product.rows)
     steps = product.steps if kept is None else kept.count
     step_bytes = QUAD * panels.quads_together
@@ -164,7 +171,7 @@ def emit_bytes_product(program: Program, factors: Factors, finish: Finish) -> No
             Arg.LEFT: source,
             Arg.RIGHT: right,
             Arg.STARTS: begin,
-            Arg.ROW_SUMS: _emit_row_sums(program, product, factors.left, lie, source, left_shift) if subtracts else 0,
+            Arg.ROW_SUMS: row_sums,
             Arg.COLUMN_ZEROS: zeros,
             Arg.SCALES: per_column(program, finish.scales, columns),
             Arg.FLOAT_BIAS: per_column(program, finish.float_bias, columns),

@@ -139,10 +139,11 @@ class _Product:
                 *arguments,
                 column=lambda address, kind: b.load(self._bytes(address, column, kind.element), typ=kind, align=1),
                 floats=floats,
+                row=row,
             )
             self.access.store(found, self._bytes(self.words[Arg.OUTPUT], out, found.type.element), valid)
             return
-        numbers = self.requantize.to_floats(*arguments, floats) if spec.result == "float32" else sums
+        numbers = self.requantize.to_floats(*arguments, floats, row=row) if spec.result == "float32" else sums
         for v, value in enumerate(numbers):
             index, left = body.add(out, v * body.lanes), body.sub(valid, constant(v * body.lanes))
             if spec.result == "float32":

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mace_core.native.numba_prelude import Kernel, f32, helper, u8
+from mace_core.native.numba_prelude import Kernel, f32, helper, i32, u8
 from mace_cpu.shared.kernels.primitives import maximum, minimum
 
 KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
@@ -18,6 +18,7 @@ WORDS = {
     "rows": "source target zeros sizes length",
     "row_ranges": "source target length pieces piece",
     "row_parameters": "ranges inverses zeros sizes pieces",
+    "row_zeros": "source target count",
     "row_bytes": "source target inverses zeros length pieces piece",
 }
 
@@ -158,5 +159,16 @@ def row_bytes(rule: str) -> Kernel:
             first = row * length + part * piece
             last = min(first + piece, (row + 1) * length)
             store(source, target, first, last, inverses[row], np.float32(zeros[row]))
+
+    return kernel
+
+
+def row_zeros() -> Kernel:
+    """Bytes as int32.  Unit: all."""
+
+    def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
+        source, target = u8(args[0]), i32(args[1])
+        for i in range(args[2]):
+            target[i] = np.int32(source[i])
 
     return kernel

@@ -89,9 +89,13 @@ def _made(view: GraphView, node: Node, rule: str, matcher: Matcher) -> _Found | 
             inner = Value(f"{content.name}/unpadded", TensorType(DType.UINT8, kind.shape))
         matcher.found["zero"] = zero
         other = _convolution(view, matcher, content, inner)
-        others = () if other is None else (other,)
         if other is not None:
-            content = inner
+            content, others = inner, (other,)
+    if zero is not None and size is not None and not others and pads is None:
+        matcher.found["zero"] = zero
+        others = tuple(
+            made for user in view.users(content) if (made := _product(view, matcher, user, size)) is not None
+        )
     if pads is not None and not others:
         return None
     made = Node(
@@ -117,6 +121,46 @@ def _user(view: GraphView, matcher: Matcher, name: str, pattern: Pattern) -> Val
         if matcher.matches(node.output(0), pattern):
             return need(node.output(0))
     return None
+
+
+def _product(view: GraphView, matcher: Matcher, node: Node, size: Value) -> Node | None:
+    """A RowProduct that computes what a product of the bytes less ``OFF`` does: bytes, weights, bytes for 0, sizes."""
+    weights, result = view.constant(node.input(1)), node.output(0)
+    if weights is None or node.domain or len(node.inputs) != 2 or result is None or view.is_output(result):
+        return None
+    whole, behind = weights.numpy(), view.users(result)
+    if len(behind) != 1 or behind[0].op_type != "Sub" or behind[0].domain or behind[0].input(0) is not result:
+        return None
+    if node.op_type == "ConvInteger":
+        given = ("pads", "strides", "dilations", "group", "auto_pad")
+        if (
+            whole.ndim != 4
+            or any(size != 1 for size in whole.shape[2:])
+            or any(name in node.attributes for name in given)
+        ):
+            return None
+        totals = whole.sum((1, 2, 3), dtype=np.int64).reshape(-1, 1, 1)
+    elif node.op_type == "MatMulInteger" and whole.ndim == 2:
+        totals = whole.sum(0, dtype=np.int64)
+    else:
+        return None
+    matcher.found.pop("totals", None)
+    if not matcher.matches(behind[0].input(1), OFF):
+        return None
+    held = view.constant(matcher.found["totals"])
+    if held is None or not np.array_equal(held.numpy(), totals):
+        return None
+    made = Node(
+        "RowProduct",
+        [node.input(0), node.input(1), matcher.found["zero"], size],
+        (),
+        name=node.name,
+        domain=ROWS,
+        source=node.source,
+    )
+    made.outputs = [need(behind[0].output(0))]
+    lowering = LOWERINGS.find(ROWS, made.op_type)
+    return made if lowering is not None and lowering.check(view, made) is None else None
 
 
 def _is_one(view: GraphView, value: Value) -> bool:
