@@ -71,23 +71,25 @@ def _double(low: Any, high: Any) -> Any:
 @helper
 def _store_even(source: Any, target: Any, begin: Any, end: Any, per_unit: Any, zero: Any) -> Any:
     """Bytes of some floats, rounded to nearest even."""
-    low, high = -zero, np.float32(255) - zero
     for i in range(begin, end):
         steps = (source[i] * per_unit + ROUNDER) - ROUNDER
-        steps = minimum(maximum(steps, low), high)
-        target[i] = np.uint8(np.int32(steps + zero))
+        place = steps + zero
+        place = place if place > np.float32(0) else np.float32(0)
+        place = place if place < np.float32(255) else np.float32(255)
+        target[i] = np.uint8(np.int32(place))
 
 
 @helper
 def _store_away(source: Any, target: Any, begin: Any, end: Any, per_unit: Any, zero: Any) -> Any:
     """Bytes of some floats, rounded to nearest, halves away from 0."""
-    low, high = -zero, np.float32(255) - zero
     for i in range(begin, end):
         steps = source[i] * per_unit
         half = np.float32(-0.5) if steps < np.float32(0) else np.float32(0.5)
         steps = np.float32(np.int32(steps + half))
-        steps = minimum(maximum(steps, low), high)
-        target[i] = np.uint8(np.int32(steps + zero))
+        place = steps + zero
+        place = place if place > np.float32(0) else np.float32(0)
+        place = place if place < np.float32(255) else np.float32(255)
+        target[i] = np.uint8(np.int32(place))
 
 
 PARAMETERS = {"even": _single, "away": _double}
