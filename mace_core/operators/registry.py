@@ -16,7 +16,7 @@ from mace_core.graph import Graph, GraphView, Node
 from mace_core.operators import packages
 from mace_core.operators.axis_maps import AxisMap
 from mace_core.operators.bodies import BodyBuilder, built
-from mace_core.operators.context import Array, NodeContext, NodeShapes
+from mace_core.operators.context import Array, NodeContext, NodeShapes, ShapeMismatchError
 from mace_core.operators.independence import AxesContext, Lane
 from mace_core.tensor import DType, TensorType, ValueType
 
@@ -92,6 +92,7 @@ class _Table(Generic[T]):
 _shapes: _Table[ShapeEntry] = _Table("a shape function")
 _rank_checks: _Table[RankCheck] = _Table("a check of its attributes")
 _agreements: _Table[Agreement] = _Table("an agreement rule")
+_one_type: _Table[tuple[tuple[int, ...], ...]] = _Table("inputs of one type")
 _content_inputs: _Table[tuple[int, ...]] = _Table("inputs whose content decides its shapes")
 _random: _Table[bool] = _Table("random results")
 _work: _Table[WorkEntry] = _Table("an estimate of its work")
@@ -177,6 +178,24 @@ def agreement(*op_types: str, domain: str = "") -> Callable[[Agreement], Agreeme
         return function
 
     return register
+
+
+def one_type(*op_types: str, domain: str = "", inputs: Sequence[int], others: Sequence[int] = ()) -> None:
+    """Say which inputs of operators must be of one element type: those given by number, or all where none is.
+
+    A node whose inputs differ there is refused before a provider is asked for it.
+
+    Args:
+        op_types: names of operators.
+        domain: their domain; "" for the default one.
+        inputs: their numbers; empty for all.
+        others: a second group, of a type of its own.
+
+    Raises:
+        UsageError: if one of them has such inputs already.
+    """
+    groups = (tuple(inputs), tuple(others)) if others else (tuple(inputs),)
+    _one_type.add(domain, op_types, groups)
 
 
 def evaluator(*op_types: str, domain: str = "", reads_contents: bool = True) -> Callable[[Evaluator], Evaluator]:
@@ -394,11 +413,24 @@ def check_agreement(ctx: NodeContext) -> None:
     """Check a node whose inputs have concrete types.
 
     Raises:
-        ShapeMismatchError: if shapes contradict each other.
+        ShapeMismatchError: if types or shapes contradict each other.
     """
+    for group in _one_type.find(ctx.node.domain, ctx.node.op_type) or ():
+        _check_types(ctx, group)
     rule = _agreements.find(ctx.node.domain, ctx.node.op_type)
     if rule is not None:
         rule(ctx)
+
+
+def _check_types(ctx: NodeContext, group: Sequence[int]) -> None:
+    known = [(index, ctx.type(index)) for index in group or range(ctx.input_count) if ctx.has(index)]
+    dtypes = [(index, found.dtype) for index, found in known if isinstance(found, TensorType)]
+    for index, dtype in dtypes[1:]:
+        if dtype is not dtypes[0][1]:
+            first, wanted = dtypes[0]
+            raise ShapeMismatchError(
+                f"inputs {first} and {index} must have one element type, not {wanted.label} and {dtype.label}"
+            )
 
 
 def body_of(view: GraphView, node: Node) -> Graph | None:
