@@ -101,6 +101,29 @@ class NodeContext:
         """The element type of a tensor input."""
         return self.tensor(index).dtype
 
+    def require_one_type(self, groups: Sequence[Sequence[int]]) -> None:
+        """Refuse tensors of different element types within a group of inputs; an empty group stands for all.
+
+        Asked of most nodes for every new shape, so written for speed.
+
+        Raises:
+            ShapeMismatchError: naming two inputs and their types.
+        """
+        inputs, types = self.node.inputs, self._types
+        for group in groups:
+            first, wanted = 0, None
+            for index in group or range(len(inputs)):
+                value = inputs[index] if index < len(inputs) else None
+                found = None if value is None else types[value]
+                if not isinstance(found, TensorType) or found.dtype is wanted:
+                    continue
+                if wanted is not None:
+                    raise ShapeMismatchError(
+                        f"inputs {first} and {index} must have one element type, "
+                        f"not {wanted.label} and {found.dtype.label}"
+                    )
+                first, wanted = index, found.dtype
+
     def content(self, index: int) -> Array | None:
         """The content of an input if it is known, else None."""
         value = self.node.inputs[index] if index < len(self.node.inputs) else None

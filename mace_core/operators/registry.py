@@ -16,7 +16,7 @@ from mace_core.graph import Graph, GraphView, Node
 from mace_core.operators import packages
 from mace_core.operators.axis_maps import AxisMap
 from mace_core.operators.bodies import BodyBuilder, built
-from mace_core.operators.context import Array, NodeContext, NodeShapes, ShapeMismatchError
+from mace_core.operators.context import Array, NodeContext, NodeShapes
 from mace_core.operators.independence import AxesContext, Lane
 from mace_core.tensor import DType, TensorType, ValueType
 
@@ -415,22 +415,12 @@ def check_agreement(ctx: NodeContext) -> None:
     Raises:
         ShapeMismatchError: if types or shapes contradict each other.
     """
-    for group in _one_type.find(ctx.node.domain, ctx.node.op_type) or ():
-        _check_types(ctx, group)
+    groups = _one_type.find(ctx.node.domain, ctx.node.op_type)
+    if groups is not None:
+        ctx.require_one_type(groups)
     rule = _agreements.find(ctx.node.domain, ctx.node.op_type)
     if rule is not None:
         rule(ctx)
-
-
-def _check_types(ctx: NodeContext, group: Sequence[int]) -> None:
-    known = [(index, ctx.type(index)) for index in group or range(ctx.input_count) if ctx.has(index)]
-    dtypes = [(index, found.dtype) for index, found in known if isinstance(found, TensorType)]
-    for index, dtype in dtypes[1:]:
-        if dtype is not dtypes[0][1]:
-            first, wanted = dtypes[0]
-            raise ShapeMismatchError(
-                f"inputs {first} and {index} must have one element type, not {wanted.label} and {dtype.label}"
-            )
 
 
 def body_of(view: GraphView, node: Node) -> Graph | None:

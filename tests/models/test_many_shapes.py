@@ -27,6 +27,9 @@ SHAPES = 10_000
 SETTLED = 0.8
 """Share of the shapes after which every structure, and the largest arena, are taken to be there."""
 
+OF_OTHERS = 3
+"""Descriptors that what other tests left running here may open meanwhile; one for each shape would be more."""
+
 GROWTH_BYTES = 16 << 20
 FRESH = 20
 """Sessions opened for one shape each; the rest is compared with onnxruntime alone."""
@@ -191,7 +194,7 @@ def test_random_shapes(
                 compiled = len(session.explain().preparations)
         assert len(signatures) > shapes / 40
         assert resident_bytes() - settled < GROWTH_BYTES
-        assert process.num_fds() <= descriptors
+        assert process.num_fds() <= descriptors + OF_OTHERS
         # A structure that only a rare shape needs is the one thing that may still be made.
         assert len(session.explain().preparations) - compiled <= 2
         assert files_of(cache) - files <= 4

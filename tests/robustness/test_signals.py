@@ -37,7 +37,7 @@ PROGRAM = """
     class Work(builder._Work):
         def built(self, source, image):
             super().built(source, image)
-            print("built by a helper", flush=True)
+            print("built by a helper\\n", end="", flush=True)  # one write: threads do so at once
 
     builder._Work = Work
     try:
