@@ -235,7 +235,7 @@ def test_probing_imports_neither_pyopencl_nor_numba() -> None:
 def test_a_probe_keeps_its_answer_and_its_order(device: Device) -> None:
     first, second = OpenClProvider().probe(), OpenClProvider().probe()
     assert [(d.id, d.name) for d in first.devices] == [(d.id, d.name) for d in second.devices]
-    assert [d.id for d in first.devices] == sorted({d.id for d in first.devices})
+    assert [d.id for d in first.devices] == sorted({d.id for d in first.devices}, key=int)
     assert first.depends_on == second.depends_on
 
 
