@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mace_core.graph import Attribute, Graph, Node, Value
+from mace_core.graph.names import free_name
 from mace_core.tensor import Tensor, TensorType, ValueType
 
 
@@ -37,12 +38,12 @@ class Editor:
 
     def value(self, name: str, type: ValueType | None = None) -> Value:
         """A new value that a node is to compute."""
-        return Value(self._free(name, self._names), type)
+        return Value(free_name(name, self._names), type)
 
     def constant(self, name: str, content: Tensor | npt.NDArray[Any]) -> Value:
         """A new initializer."""
         tensor = content if isinstance(content, Tensor) else Tensor.from_numpy(np.asarray(content, order="C"))
-        value = Value(self._free(name, self._names), None, tensor)
+        value = Value(free_name(name, self._names), None, tensor)
         self.graph.initializers[value.name] = value
         return value
 
@@ -57,7 +58,7 @@ class Editor:
         attributes: dict[str, Attribute] | None = None,
     ) -> Node:
         """A new node, which the caller puts into its place."""
-        return Node(op_type, inputs, outputs, name=self._free(name, self._nodes), domain=domain, attributes=attributes)
+        return Node(op_type, inputs, outputs, name=free_name(name, self._nodes), domain=domain, attributes=attributes)
 
     def replace_input_constant(self, node: Node, index: int, content: npt.NDArray[Any]) -> None:
         """Give an input of ``node`` another content, under the old name where nobody else reads it."""
@@ -76,11 +77,3 @@ class Editor:
         unread = [name for name, value in self.graph.initializers.items() if value not in used]
         for name in unread:
             del self.graph.initializers[name]
-
-    def _free(self, wanted: str, taken: set[str]) -> str:
-        name, number = wanted, 1
-        while name in taken:
-            number += 1
-            name = f"{wanted}_{number}"
-        taken.add(name)
-        return name

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 
 from mace_core.graph import Graph, Value
+from mace_core.graph.names import free_name
 from mace_core.tensor import DType, Tensor
 
 LEAST_BYTES = 1024
@@ -32,7 +33,7 @@ def share_constants(graph: Graph) -> None:
                 continue
             key = _key(value.constant)
             if key not in kept:
-                kept[key] = shared = Value(_free(value.name, names), value.type, value.constant)
+                kept[key] = shared = Value(free_name(value.name, names), value.type, value.constant)
                 graph.initializers[shared.name] = shared
             replaced[value] = kept[key]
             del body.initializers[name]
@@ -61,12 +62,3 @@ def _is_large(constant: Tensor) -> bool:
 
 def _key(constant: Tensor) -> tuple[object, ...]:
     return constant.dtype, constant.shape, hashlib.sha256(constant.payload.data).digest()
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    name, number = wanted, 1
-    while name in taken:
-        number += 1
-        name = f"{wanted}_{number}"
-    taken.add(name)
-    return name

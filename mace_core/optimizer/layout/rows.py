@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.graph.names import free_name
 from mace_core.operators.standard.independent_elementwise import UNARY
 from mace_core.optimizer.infra import remove_nodes
 from mace_core.optimizer.layout.facts import Facts
@@ -123,7 +124,7 @@ def _rewrite(graph: Graph, found: _Found, names: set[str]) -> None:
     assert matrix is not None and result is not None
     nodes: list[Node] = []
     if node.op_type == "Gemm" and node.attr("transB", 0):
-        turned = Value(_new(f"{matrix.name}/turned", names), None)
+        turned = Value(free_name(f"{matrix.name}/turned", names), None)
         perm = Attribute(AttributeKind.INTS, (1, 0))
         nodes.append(Node("Transpose", [matrix], [turned], name=f"{node.name}/turned", attributes={"perm": perm}))
         matrix = turned
@@ -138,18 +139,9 @@ def _rewrite(graph: Graph, found: _Found, names: set[str]) -> None:
         result = final
     else:
         last.outputs[0], final.producer = final, last
-    product = result if added is None else Value(_new(f"{result.name}/product", names), None)
+    product = result if added is None else Value(free_name(f"{result.name}/product", names), None)
     nodes.append(Node("MatMul", [found.source, matrix], [product], name=node.name))
     if added is not None:
         nodes.append(Node("Add", [product, added], [result], name=f"{node.name}/added"))
     at = graph.nodes.index(node)
     graph.nodes[at : at + 1] = nodes
-
-
-def _new(name: str, names: set[str]) -> str:
-    found, number = name, 0
-    while found in names:
-        number += 1
-        found = f"{name}_{number}"
-    names.add(found)
-    return found
