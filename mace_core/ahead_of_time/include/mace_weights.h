@@ -63,6 +63,15 @@ static inline mace_status mace_read_weights(int file, off_t offset, size_t bytes
   return MACE_OK;
 }
 
+/* No weights yet, and whether the library may have some. */
+static inline mace_status mace_begin_weights(const mace_model *model, mace_weights *weights) {
+  if (weights == NULL) return MACE_ERROR_ARGUMENT;
+  weights->data = weights->block = NULL;
+  weights->bytes = weights->mapped_bytes = 0;
+  if (model == NULL) return MACE_ERROR_ARGUMENT;
+  return model->major == MACE_RUNTIME_MAJOR ? MACE_OK : MACE_ERROR_VERSION;
+}
+
 /* Map the weights of a library, which are a part of an open file, and compare their head with the library.
  *
  * offset, bytes: where they lie in the file. The file may be closed afterwards. MACE_ERROR_WEIGHTS where the file is not
@@ -70,14 +79,9 @@ static inline mace_status mace_read_weights(int file, off_t offset, size_t bytes
 static inline mace_status mace_map_weights_at(const mace_model *model, int file, int64_t offset, int64_t bytes,
                                               mace_weights *weights) {
   const int before = errno;
-  mace_status status = MACE_OK;
+  mace_status status = mace_begin_weights(model, weights);
   struct stat facts;
-  if (weights == NULL) return MACE_ERROR_ARGUMENT;
-  weights->data = weights->block = NULL;
-  weights->bytes = weights->mapped_bytes = 0;
-  if (model == NULL) return MACE_ERROR_ARGUMENT;
-  if (model->major != MACE_RUNTIME_MAJOR) return MACE_ERROR_VERSION;
-  if (mace_weight_bytes(model) == 0) return MACE_OK;
+  if (status != MACE_OK || mace_weight_bytes(model) == 0) return status;
   if (bytes < 0 || (uint64_t)bytes != mace_weight_bytes(model) || offset < 0 || (int64_t)(off_t)offset != offset ||
       fstat(file, &facts) != 0 || (int64_t)facts.st_size - bytes < offset) {
     errno = before;
@@ -103,21 +107,17 @@ static inline mace_status mace_map_weights_at(const mace_model *model, int file,
 /* The same of a whole file. Models that have their weights in them need none: `path` is not looked at. */
 static inline mace_status mace_map_weights(const mace_model *model, const char *path, mace_weights *weights) {
   const int before = errno;
-  mace_status status = MACE_ERROR_WEIGHTS;
+  mace_status status = mace_begin_weights(model, weights);
   struct stat facts;
   int file;
-  if (weights == NULL) return MACE_ERROR_ARGUMENT;
-  weights->data = weights->block = NULL;
-  weights->bytes = weights->mapped_bytes = 0;
-  if (model == NULL) return MACE_ERROR_ARGUMENT;
-  if (model->major != MACE_RUNTIME_MAJOR) return MACE_ERROR_VERSION;
-  if (mace_weight_bytes(model) == 0) return MACE_OK;
+  if (status != MACE_OK || mace_weight_bytes(model) == 0) return status;
   if (path == NULL) return MACE_ERROR_ARGUMENT;
 #ifdef O_CLOEXEC
   file = open(path, O_RDONLY | O_CLOEXEC);
 #else
   file = open(path, O_RDONLY);
 #endif
+  status = MACE_ERROR_WEIGHTS;
   if (file >= 0) {
     if (fstat(file, &facts) == 0) status = mace_map_weights_at(model, file, 0, (int64_t)facts.st_size, weights);
     close(file);
