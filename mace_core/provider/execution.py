@@ -80,7 +80,8 @@ class Bindings:
     Attributes:
         inputs: one per subgraph input, in its order.
         outputs: one per subgraph output; None where the shape was unknown at compile: use ``allocate_output``.
-        workspace: scratch memory of ``CompiledSubgraph.workspace_bytes``, 64-byte aligned, undefined content.
+        workspace: scratch memory of ``CompiledSubgraph.workspace_bytes``, 64-byte aligned, undefined content; None
+            where that is nothing.
         allocate_output: see `AllocateOutput`; given whenever some output is None.
         cancel: polled between steps.
         profile: called with (step name, source nodes, start_ns, end_ns) after the run; None when not profiling.

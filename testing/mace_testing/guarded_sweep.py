@@ -9,13 +9,11 @@ A task is an operator, of which the fuzzer draws examples, or a model with rando
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import logging
 import multiprocessing
 import os
 import pickle
-import signal
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -29,7 +27,8 @@ import numpy.typing as npt
 
 from mace_core.errors import MaceError, StrictPlacementError
 from mace_core.session import Session
-from mace_core.testing.guard_pages import Side, describe_address, guarded_copy, guarded_executions
+from mace_core.testing.guard_pages import Side, guarded_copy, guarded_executions
+from mace_testing.memory_faults import memory_faults_told
 
 LONGEST_TASK_SECONDS = 600.0
 
@@ -142,8 +141,8 @@ def _work(connection: Connection, runs: GuardedRuns, note: Path) -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.ERROR)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    _tell_faults(_fault_note(note))
-    with guarded_executions(runs.side), _own_buffers(runs):
+    tell = _fault_note(note).write_text
+    with memory_faults_told(tell), guarded_executions(runs.side), _own_buffers(runs):
         while True:
             try:
                 task = connection.recv()
@@ -230,40 +229,3 @@ def _run(
         found.refused += 1
     except AssertionError as error:
         found.faults.append(f"{label}: {error}")
-
-
-_HANDLER = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-_SA_SIGINFO, _ADDRESS_OFFSET = 4, 16
-_kept: list[Any] = []
-
-
-class _SignalAction(ctypes.Structure):
-    """``struct sigaction`` of Linux' C libraries on 64-bit processors."""
-
-    _fields_ = [
-        ("handler", ctypes.c_void_p),
-        ("mask", ctypes.c_uint8 * 128),
-        ("flags", ctypes.c_int),
-        ("restorer", ctypes.c_void_p),
-    ]
-
-
-def _tell_faults(note: Path) -> None:
-    """Before this process dies of a fault, write beside which memory it was; it just dies where that cannot be told."""
-
-    def handler(number: int, info: int, context: int) -> None:
-        address = ctypes.c_uint64.from_address(info + _ADDRESS_OFFSET).value
-        note.write_text(f"touching {describe_address(address) or f'address {address:#x}, which is not guarded memory'}")
-        library.signal(number, None)  # what faulted is tried again, and ends the process
-
-    if os.uname().sysname != "Linux":
-        return
-    library = ctypes.CDLL(None)
-    library.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
-    action = _SignalAction()
-    callback = _HANDLER(handler)
-    action.handler = ctypes.cast(callback, ctypes.c_void_p).value
-    action.flags = _SA_SIGINFO
-    _kept.append(callback)
-    for number in (signal.SIGSEGV, signal.SIGBUS):
-        library.sigaction(int(number), ctypes.byref(action), None)

@@ -1,7 +1,8 @@
 """Runs nodes on the cpu backend alone and compares them with onnx.reference or onnxruntime.
 
-Every run starts from memory full of garbage (NaN for floats), checks the bytes around each buffer for stray writes,
-checks that inputs are left as they were, and is done twice over the same execution.
+Every run starts from memory full of garbage (NaN for floats) between pages that nobody may touch, checks that inputs
+are left as they were, and is done twice over the same execution, from the stored form, and with scratch buffers and
+constants next to such pages, too.  A kernel that reads or writes outside ends the process, which says of what.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from mace_cpu.backend import CpuBackend
+from mace_cpu.memory_checks.guarded import guarded_buffers
+from mace_cpu.plan.assembly import ALIGNMENT_BYTES
 from mace_cpu.plan.subgraph import CpuSubgraph
 from mace_cpu.shared.parts.buffers import Layout
 from mace_cpu.shared.precision import choose_byte_tiles, choose_instructions
@@ -26,8 +29,9 @@ from onnx import helper, numpy_helper
 
 from mace_core.errors import UsageError
 from mace_core.graph import Attribute, AttributeKind, Graph, GraphView, Node, Value
-from mace_core.provider import Bindings, BoundTensor, Buffer, Device, DeviceKind
+from mace_core.provider import Bindings, BoundTensor, Buffer, Device, DeviceKind, Execution
 from mace_core.tensor import DType, MemoryKind, Tensor, TensorType, ValueType
+from mace_core.testing.guard_pages import GuardedMemory, Side
 
 Array = npt.NDArray[Any]
 
@@ -69,8 +73,6 @@ BYTE_FEATURES = tuple(
 )
 """Those of this processor, each way of multiplying once."""
 
-GUARD_BYTES = 256
-GARBAGE = 0xFF  # NaN in every float type
 DEFAULT_TOLERANCE = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 1e-5, "float64": 1e-11}
 
 
@@ -346,26 +348,6 @@ def _backend(features: str | None, threads: int) -> CpuBackend:
     return CpuBackend(device, workers=Workers(threads), features=features, precision=precision)
 
 
-class Guarded:
-    """Memory for one tensor with guard bytes on both sides."""
-
-    def __init__(self, dtype: DType, shape: tuple[int, ...], nbytes: int) -> None:
-        self._owner = np.full(nbytes + 2 * GUARD_BYTES + 64, GARBAGE, np.uint8)
-        self._start = GUARD_BYTES + -(self._owner.ctypes.data + GUARD_BYTES) % 64
-        self._nbytes = nbytes
-        buffer = Buffer(MemoryKind.HOST, nbytes, self._owner.ctypes.data + self._start, self._owner)
-        self.tensor = BoundTensor(dtype, shape, buffer)
-
-    @property
-    def data(self) -> npt.NDArray[np.uint8]:
-        return self._owner[self._start : self._start + self._nbytes]
-
-    def check(self, name: str) -> None:
-        end = self._start + self._nbytes
-        assert (self._owner[: self._start] == GARBAGE).all(), f"bytes before {name} were written"
-        assert (self._owner[end:] == GARBAGE).all(), f"bytes after {name} were written"
-
-
 def run_view(
     view: GraphView, feeds: Mapping[str, Array], *, features: str | None = None, threads: int = 1, runs: int = 2
 ) -> Ran:
@@ -381,55 +363,86 @@ def run_view(
     (restored,) = backend.deserialize(stored, [view])
     results: dict[str, Array] = {}
     for execution in [compiled.new_execution()] * runs + [restored.new_execution()]:
-        sources = [np.ascontiguousarray(feeds[value.name]) for value in view.inputs]
-        inputs = [_memory(view, value) for value in view.inputs]
-        outputs = [_memory(view, value) for value in view.outputs]
-        for memory, source in zip(inputs, sources, strict=True):
-            memory.data[:] = _stored(source)
-        workspace = Guarded(DType.UINT8, (compiled.workspace_bytes,), compiled.workspace_bytes)
-
-        def allocate(index: int, dtype: DType, shape: tuple[int, ...], outputs: list[Guarded] = outputs) -> BoundTensor:
-            """Where an output goes whose shape the run found out: it must be the expected one."""
-            tensor = outputs[index].tensor
-            assert (dtype, shape) == (tensor.dtype, tensor.shape), f"found {dtype.label} {shape}, not {tensor.shape}"
-            return tensor
-
-        execution.run(
-            Bindings(
-                inputs=[m.tensor for m in inputs],
-                outputs=[m.tensor for m in outputs],
-                workspace=workspace.tensor,
-                allocate_output=allocate,
-            )
-        )
-        workspace.check("the workspace")
-        for value, memory, source in zip(view.inputs, inputs, sources, strict=True):
-            memory.check(f"input {value.name}")
-            assert memory.data.tobytes() == _stored(source).tobytes(), f"input {value.name} was changed"
-        for value, memory in zip(view.outputs, outputs, strict=True):
-            memory.check(f"output {value.name}")
-            kind = view.tensor_type(value)
-            assert kind is not None
-            array = Tensor(kind.dtype, kind.concrete_shape, memory.data.copy()).numpy()
-            if value.name in results:
-                assert array.tobytes() == results[value.name].tobytes(), f"output {value.name} differs in a second run"
-            results[value.name] = array
+        workspace = _memory(DType.UINT8, (compiled.workspace_bytes,), "the workspace", Side.END, ALIGNMENT_BYTES)
+        _run_once(view, execution, feeds, workspace, results, Side.END)
+    for side in Side:
+        with guarded_buffers(side) as scratch:
+            (bounded,) = backend.compile([view])
+        _run_once(view, bounded.new_execution(), feeds, None, results, side)
+        for memory in scratch:
+            memory.check()
     names = (step.name for step in compiled.assembly.steps)
     steps = tuple(name for name in names if not name.startswith(("Block", "Poison")))
     return Ran(results, steps, tuple(compiled.assembly.symbols), compiled.workspace_bytes)
+
+
+def _run_once(
+    view: GraphView,
+    execution: Execution,
+    feeds: Mapping[str, Array],
+    workspace: BoundMemory | None,
+    results: dict[str, Array],
+    side: Side,
+) -> None:
+    """Run, look at all memory, and add the outputs to ``results``, which those of an earlier run must equal."""
+    sources = [np.ascontiguousarray(feeds[value.name]) for value in view.inputs]
+    inputs, outputs = ([_memory_of(view, value, side) for value in values] for values in (view.inputs, view.outputs))
+    for memory, source in zip(inputs, sources, strict=True):
+        memory.data[:] = _stored(source)
+
+    def allocate(index: int, dtype: DType, shape: tuple[int, ...]) -> BoundTensor:
+        """Where an output goes whose shape the run found out: it must be the expected one."""
+        tensor = outputs[index].tensor
+        assert (dtype, shape) == (tensor.dtype, tensor.shape), f"found {dtype.label} {shape}, not {tensor.shape}"
+        return tensor
+
+    execution.run(
+        Bindings(
+            inputs=[memory.tensor for memory in inputs],
+            outputs=[memory.tensor for memory in outputs],
+            workspace=None if workspace is None else workspace.tensor,
+            allocate_output=allocate,
+        )
+    )
+    for each in (*inputs, *outputs, *([] if workspace is None else [workspace])):
+        each.memory.check()
+    for value, memory, source in zip(view.inputs, inputs, sources, strict=True):
+        assert memory.data.tobytes() == _stored(source).tobytes(), f"input {value.name} was changed"
+    for value, memory in zip(view.outputs, outputs, strict=True):
+        array = Tensor(memory.tensor.dtype, memory.tensor.shape, memory.data.copy()).numpy()
+        if value.name in results:
+            assert array.tobytes() == results[value.name].tobytes(), f"output {value.name} differs in a second run"
+        results[value.name] = array
+
+
+@dataclass(frozen=True, eq=False)
+class BoundMemory:
+    """A tensor, and the guarded memory in which it is."""
+
+    memory: GuardedMemory
+    tensor: BoundTensor
+
+    @property
+    def data(self) -> npt.NDArray[np.uint8]:
+        return self.memory.bytes
+
+
+def _memory_of(view: GraphView, value: Value, side: Side) -> BoundMemory:
+    kind = view.tensor_type(value)
+    assert kind is not None
+    return _memory(kind.dtype, kind.concrete_shape, value.name, side)
+
+
+def _memory(dtype: DType, shape: tuple[int, ...], label: str, side: Side, alignment: int = 1) -> BoundMemory:
+    nbytes = dtype.nbytes(int(np.prod(shape, dtype=np.int64)))
+    memory = GuardedMemory(nbytes, side, alignment=alignment, label=f"{label} ({dtype.label}{list(shape)})")
+    return BoundMemory(memory, BoundTensor(dtype, shape, Buffer(MemoryKind.HOST, nbytes, memory.address, memory)))
 
 
 def _stored(array: Array) -> npt.NDArray[np.uint8]:
     """The bytes of an array as ONNX stores them."""
     payload: npt.NDArray[np.uint8] = Tensor.from_numpy(array).payload
     return payload
-
-
-def _memory(view: GraphView, value: Value) -> Guarded:
-    kind = view.tensor_type(value)
-    assert kind is not None
-    shape = kind.concrete_shape
-    return Guarded(kind.dtype, shape, kind.dtype.nbytes(int(np.prod(shape, dtype=np.int64))))
 
 
 def run_model(

@@ -216,9 +216,10 @@ def _run(view: GraphView, settings: Settings) -> list[npt.NDArray[np.generic]]:
     compiled = CpuSubgraph(assemble(program), addresses, None, 1, "cpu")
     given = [_every(_numpy(value)) for value in view.inputs]
     made = [np.zeros(view.shape(value), _numpy(value)) for value in view.outputs]
-    workspace = aligned_empty((-(-compiled.workspace_bytes // 4),))
+    nbytes = compiled.workspace_bytes
+    workspace = _bound(aligned_empty((-(-nbytes // 4),))) if nbytes else None  # none as elsewhere: see `Bindings`
     compiled.new_execution().run(
-        Bindings([_bound(array) for array in given], [_bound(array) for array in made], _bound(workspace))
+        Bindings([_bound(array) for array in given], [_bound(array) for array in made], workspace)
     )
     return list(made)
 

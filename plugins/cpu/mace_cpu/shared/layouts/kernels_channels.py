@@ -68,11 +68,11 @@ def pad_channels(block: str) -> Kernel:
             image = quotient(row, blocks)
             here = row - image * blocks - args[9]
             kept = min(channels - here * lanes, lanes)
-            if here < 0 or kept < 0:
-                kept = 0
-                here = 0
             source = args[0] + (image * args[7] + here) * pixels * step
             target = args[1] + row * pixels * step
+            if here < 0 or kept <= 0:
+                kept = 0
+                source = target  # nothing of it is kept, and the source may have nothing there
             for pixel in range(first, last):
                 keep(source + pixel * step, target + pixel * step, args[2], kept)
 
