@@ -35,7 +35,7 @@ LONGEST_TASK_SECONDS = 600.0
 
 @dataclass(frozen=True)
 class OperatorTask:
-    """``examples`` nodes of one operator, the same ones for the same seed.
+    """``examples`` nodes of one operator, or random graphs where it is `GRAPH`; the same ones for the same seed.
 
     ``hostile``: what is fed is replaced, element by element, by numbers that lead out of everything: the ends of a
     type's range, infinities, NaN.
@@ -169,6 +169,7 @@ def _draw(task: OperatorTask, runs: GuardedRuns, note: Path, found: GuardedFindi
     import hypothesis
 
     from mace_testing.fuzzing.case import OpCase
+    from mace_testing.fuzzing.graphs import GRAPH, GraphCase, graph_cases
     from mace_testing.fuzzing.registry import cases
 
     @hypothesis.seed(task.seed)
@@ -180,11 +181,11 @@ def _draw(task: OperatorTask, runs: GuardedRuns, note: Path, found: GuardedFindi
         suppress_health_check=list(hypothesis.HealthCheck),
         verbosity=hypothesis.Verbosity.quiet,
     )
-    @hypothesis.given(cases(task.op, task.domain))
-    def probe(case: OpCase) -> None:
+    @hypothesis.given(graph_cases() if task.op == GRAPH else cases(task.op, task.domain))
+    def probe(case: OpCase | GraphCase) -> None:
         note.write_bytes(pickle.dumps(case))
         feeds = {name: _hostile(array, task.seed) for name, array in case.feeds.items()} if task.hostile else case.feeds
-        _run(repr(case), case.model(), feeds, runs, found, strict=True)
+        _run(repr(case), case.model(), feeds, runs, found, strict=task.op != GRAPH)
 
     probe()
 

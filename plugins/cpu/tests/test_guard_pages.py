@@ -13,6 +13,7 @@ import onnx
 import pytest
 from harness import here
 from mace_cpu.shared.registry import LOWERINGS
+from mace_testing.fuzzing.graphs import GRAPH
 from mace_testing.fuzzing.registry import covered
 from mace_testing.guarded_sweep import GuardedFindings, GuardedRuns, ModelTask, OperatorTask, Task, sweep
 from onnx import TensorProto, helper
@@ -101,6 +102,12 @@ def test_a_few_operators() -> None:
     assert all(each.ran for each in found), found
 
 
+def test_random_graphs() -> None:
+    """Several operators in one subgraph: fused, in layouts of their own, in scratch buffers."""
+    (found,) = check([OperatorTask(GRAPH, examples=8)], runs(Side.END))
+    assert found.ran == 8, found
+
+
 def test_numbers_that_lead_outside() -> None:
     """Indices, lengths and places that are fed at run time are refused or clipped, whatever they are."""
     found = check([OperatorTask(op, examples=6, hostile=True) for op in LED_BY_NUMBERS], runs(Side.END))
@@ -114,7 +121,8 @@ def test_numbers_that_lead_outside() -> None:
 @pytest.mark.timeout(7200)
 def test_all_operators(features: str, side: Side, hostile: bool) -> None:
     LOWERINGS.load()
-    tasks: list[Task] = [OperatorTask(op, domain, examples=25, hostile=hostile) for domain, op in sorted(covered())]
+    every = [("", GRAPH), *sorted(covered())]
+    tasks: list[Task] = [OperatorTask(op, domain, examples=25, hostile=hostile) for domain, op in every]
     found = check(tasks, runs(side, features))
     assert sum(each.ran + each.refused for each in found) > 20 * len(found)
 
