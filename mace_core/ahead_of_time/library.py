@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -134,6 +134,7 @@ def build_library(
     *,
     target: str = "host",
     shapes: Mapping[str, Sequence[Size]] | Sequence[Mapping[str, Sequence[Size]]] | Mapping[str, Sequence[Shapes]] = (),
+    fixed: Mapping[str, Any] | Mapping[str, Mapping[str, Any]] | None = None,
     name: str = "",
     threads: int = DEFAULT_THREADS,
     optimize: bool = True,
@@ -154,6 +155,7 @@ def build_library(
         target: a name of `mace_core.native.named_targets.TARGET_NAMES`.
         shapes: of the inputs, by name, where a size may be a `SizeRange`; a sequence of them for several signatures;
             for several models by model a sequence each.  Usual sizes are assumed for dimensions that are left free.
+        fixed: values of inputs that become constants (`mace_core.processing.fix_inputs`); for several models by model.
         name: of the library; by default that of the first model.
         threads: among how many the work is split at most; 1 leaves out all that starts threads.
         optimize: simplify the graphs first.
@@ -191,7 +193,8 @@ def build_library(
     pool = WeightPool()
     for number, (given, model) in enumerate(named.items()):
         report("planning", number, len(named))
-        loaded = LibraryModel(model, target, threads, optimize, chosen, precision)
+        values = (fixed or {}).get(given, {}) if isinstance(models, Mapping) else fixed
+        loaded = LibraryModel(model, target, threads, optimize, chosen, precision, values)
         symbol = symbol_of(given or (name if len(named) == 1 else "") or Path(loaded.file).stem)
         if any(part.symbol == symbol for part in parts):
             raise UsageError(f"two models of the library are called '{symbol}'; give them names of their own")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mace_core.ahead_of_time.ranges import ShapeRange, Shapes, SizeRange, checked_size, shape_text
 from mace_core.ahead_of_time.variants import SUPPORTED_TYPES, Signature, VariantMaker
 from mace_core.errors import InputError, StrictPlacementError, UnsupportedError, UsageError
 from mace_core.graph import GraphView, Value
 from mace_core.graph.kept import kept_state
+from mace_core.processing import fix_inputs
 from mace_core.provider import CompiledSubgraph
 from mace_core.provider.registry import Registry
 from mace_core.scheduler.opening import SessionArguments, load, own_constants
@@ -54,6 +55,7 @@ class LibraryModel:
         optimize: bool,
         registry: Registry,
         precision: str = "float32",
+        fixed: Mapping[str, Any] | None = None,
     ) -> None:
         self._registry = registry
         options: dict[str, object] = {"target": target, "threads": threads, "precision": precision}
@@ -61,7 +63,7 @@ class LibraryModel:
         given = SessionArguments.for_writing(
             devices=[DEVICE], options=self._options, strict=True, optimize=optimize, registry=registry
         )
-        prepared, _ = load(model, given, registry)
+        prepared, _ = load(fix_inputs(model, fixed) if fixed else model, given, registry)
         self.label, self._graph = prepared.label, prepared.graph
         provide_custom_ops(self._graph, registry)
         is_path = isinstance(model, str | os.PathLike)
@@ -169,7 +171,8 @@ class LibraryModel:
             first = stage.rest.nodes[0]
             raise UnsupportedError(
                 f"{self.label}: the shapes of node '{first.name}' ({first.qualified_op}) depend on what is fed, and a "
-                "library plans nothing at run time; build the part before it, or fix what decides the shape",
+                "library plans nothing at run time; build the part before it, or fix the input that decides them "
+                "(`--set NAME=VALUE`)",
             )
         for part in placed.partitioning.partitions:
             if part.device.partition(":")[0] != DEVICE:

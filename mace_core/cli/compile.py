@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,8 @@ from mace_core.cli.options import Model, ProviderOptions, Threads
 from mace_core.cli.shared_options import ContentOptions, OutputOptions, ReadingOptions, SampleOptions, shared_options
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from mace_core.compilation import Compilation
     from mace_core.graph import Graph
     from mace_core.package import Sample
@@ -113,6 +115,16 @@ def compile_command(
             show_default=False,
         ),
     ] = [],  # noqa: B006 - typer copies it
+    fixed: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Make an input a constant: a number, numbers with commas, true, false or a .npy file. What depends on "
+            "nothing else is computed beforehand, an If that it decides is one branch; may be repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006 - typer copies it
     repair: Annotated[
         bool,
         typer.Option(
@@ -146,6 +158,8 @@ def compile_command(
       mace compile model.onnx -d cpu -o model.mace --sample picture.png --random-samples 1
 
       mace compile model.onnx --target arm64-v8a --target armeabi-v7a -o build --shape x=1x3x48x320..640
+
+      mace compile vad.onnx --target arm64-v8a --set sr=16000 --shape input=1x576 --shape state=2x1x128
     """
     from mace_core.errors import UsageError
 
@@ -156,7 +170,9 @@ def compile_command(
             flags = (("--device", device), ("--strict", strict), ("--repair", repair))
             other = next((name for name, given in flags if given), content.given or "a sample")
             raise UsageError(f"{other} is for packages, and --target builds a library: leave one of the two out")
-        compile_libraries(model, more, target, out, shape, name, threads, linker, weights, android, option, output)
+        compile_libraries(
+            model, more, target, out, fixed, shape, name, threads, linker, weights, android, option, output
+        )
         return
     if more or name or linker or weights or android:
         texts = {"--with": more, "--name": name, "--linker": linker, "--weights": weights, "--android": android}
@@ -176,7 +192,8 @@ def compile_command(
     with progress(f"Compiling {model}"):
         before, after = content.steps()
         documents = content.documents()
-        signatures, chosen = _read(model, shape, samples, before, after)
+        values = _fixed(model, fixed)
+        signatures, chosen = _read(model, values, shape, samples, before, after)
         found = compile_model(
             model,
             out,
@@ -184,6 +201,7 @@ def compile_command(
             shapes=signatures,
             options=options,
             strict=strict,
+            fixed=values,
             samples=chosen,
             sign_with=content.sign,
             repair=repair,
@@ -194,8 +212,24 @@ def compile_command(
     output.deliver("compile", _as_data(model, found), lambda: _print(found))
 
 
+def _fixed(model: str, texts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+    """What ``--set`` says, for which the model is read."""
+    if not texts:
+        return {}
+    from mace_core.cli.inputs import parse_fixed
+    from mace_core.frontend.load import load_model
+    from mace_core.scheduler.planning.specs import every_input
+
+    return parse_fixed(texts, every_input(load_model(model)))
+
+
 def _read(
-    model: str, shapes: Sequence[str], options: SampleOptions, before: Sequence[Step], after: Sequence[Step]
+    model: str,
+    fixed: Mapping[str, npt.NDArray[Any]],
+    shapes: Sequence[str],
+    options: SampleOptions,
+    before: Sequence[Step],
+    after: Sequence[Step],
 ) -> tuple[list[dict[str, tuple[int, ...]]], list[Sample]]:
     """The signatures and the samples, for which the model is read."""
     if not shapes and not options.is_asked_for:
@@ -204,6 +238,10 @@ def _read(
     from mace_core.frontend.load import load_model
 
     graph = load_model(model)
+    if fixed:
+        from mace_core.processing import fix_inputs
+
+        graph = fix_inputs(graph, fixed)
     if before or after:
         from mace_core.processing import with_steps
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mace_core.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from mace_core.ahead_of_time import Library, SizeRange
     from mace_core.cli.shared_options import OutputOptions
+    from mace_core.scheduler.planning.specs import ValueSpec
 
+    Inputs = dict[str, dict[str, ValueSpec]]
     Signature = dict[str, tuple[int | SizeRange, ...]]
 
 
@@ -20,6 +24,7 @@ def compile_libraries(
     more: Sequence[str],
     targets: Sequence[str],
     out: Path | None,
+    fixed: Sequence[str],
     shapes: Sequence[str],
     name: str,
     threads: int,
@@ -44,7 +49,9 @@ def compile_libraries(
     if weights not in ("", *WEIGHT_PLACES):
         raise UsageError(f"--weights {weights}: it is {' or '.join(WEIGHT_PLACES)}")
     models = _named_models(model, more, name)
-    signatures = _signatures(models, shapes)
+    inputs = _inputs(models) if fixed or shapes else {}
+    values = _values(inputs, fixed)
+    signatures = _signatures(_without(inputs, values), shapes)
     precision = _precision(options)
     folder = out if out is not None else Path(name or next(iter(models)))
     built: list[Library] = []
@@ -56,6 +63,7 @@ def compile_libraries(
                     folder,
                     target=target,
                     shapes=signatures,
+                    fixed=values,
                     name=name,
                     threads=threads or DEFAULT_THREADS,
                     linker=linker or None,
@@ -98,38 +106,67 @@ def _named_models(model: str, more: Sequence[str], name: str) -> dict[str, str]:
     return found
 
 
-def _signatures(models: dict[str, str], texts: Sequence[str]) -> dict[str, list[Signature]]:
+def _inputs(models: dict[str, str]) -> Inputs:
+    from mace_core.frontend.load import load_model
+    from mace_core.scheduler.planning.specs import every_input
+
+    return {name: {spec.name: spec for spec in every_input(load_model(path))} for name, path in models.items()}
+
+
+def _without(inputs: Inputs, values: Mapping[str, Mapping[str, object]]) -> Inputs:
+    """The inputs that no value was fixed for."""
+    return {
+        model: {name: spec for name, spec in specs.items() if name not in values.get(model, {})}
+        for model, specs in inputs.items()
+    }
+
+
+def _values(inputs: Inputs, texts: Sequence[str]) -> dict[str, dict[str, npt.NDArray[Any]]]:
+    """The values of fixed inputs of each model: ``sr=16000``, of a model among others ``NAME:sr=…``."""
+    from mace_core.cli.inputs import parse_fixed
+
+    given: dict[str, list[str]] = {}
+    for text in texts:
+        model, value, rest = _owner(inputs, text, "--set", "NAME=VALUE")
+        given.setdefault(model, []).append(f"{value}={rest}")
+    return {model: parse_fixed(each, list(inputs[model].values())) for model, each in given.items()}
+
+
+def _signatures(inputs: Inputs, texts: Sequence[str]) -> dict[str, list[Signature]]:
     """The shapes of each model: ``x=1x3x48x320..640``, of a model among others ``NAME:x=…``.
 
     Raises:
         UsageError: for what is no shape of an input, and where inputs have different numbers of shapes.
     """
     from mace_core.ahead_of_time import parse_shape
-    from mace_core.frontend.load import load_model
 
-    given: dict[str, dict[str, list[tuple[int | SizeRange, ...]]]] = {name: {} for name in models}
-    inputs = {name: {value.name for value in load_model(path).inputs} for name, path in models.items()} if texts else {}
+    given: dict[str, dict[str, list[tuple[int | SizeRange, ...]]]] = {name: {} for name in inputs}
     for text in texts:
-        where, equals, shape = text.rpartition("=")
-        if not equals:
-            raise UsageError(f"--shape {text}: write it NAME=1x3x224x224")
-        prefix, colon, rest = where.partition(":")
-        owners = [name for name in models if where in inputs[name]]
-        value = where
-        if colon and prefix in models and rest in inputs[prefix]:
-            owners, value = [prefix], rest
-        if not owners:
-            known = ", ".join(f"'{one}'" for names in inputs.values() for one in sorted(names))
-            raise UsageError(f"--shape {text}: there is no input '{where}'; the inputs are {known}")
-        if len(owners) > 1:
-            raise UsageError(
-                f"--shape {text}: {' and '.join(owners)} have an input '{where}'; say which, like {owners[0]}:{text}"
-            )
+        model, value, shape = _owner(inputs, text, "--shape", "NAME=1x3x224x224")
         try:
-            given[owners[0]].setdefault(value, []).append(parse_shape(shape))
+            given[model].setdefault(value, []).append(parse_shape(shape))
         except UsageError as error:
             raise UsageError(f"--shape {text}: {error}") from None
     return {name: _together(name, shapes) for name, shapes in given.items() if shapes}
+
+
+def _owner(inputs: Inputs, text: str, option: str, form: str) -> tuple[str, str, str]:
+    """Of ``INPUT=VALUE`` or ``MODEL:INPUT=VALUE`` the model, the input and the value."""
+    where, equals, rest = text.rpartition("=")
+    if not equals:
+        raise UsageError(f"{option} {text}: write it {form}")
+    prefix, colon, value = where.partition(":")
+    if colon and value in inputs.get(prefix, {}):
+        return prefix, value, rest
+    owners = [name for name, specs in inputs.items() if where in specs]
+    if not owners:
+        known = ", ".join(f"'{one}'" for specs in inputs.values() for one in sorted(specs))
+        raise UsageError(f"{option} {text}: there is no input '{where}'; the inputs are {known}")
+    if len(owners) > 1:
+        raise UsageError(
+            f"{option} {text}: {' and '.join(owners)} have an input '{where}'; say which, like {owners[0]}:{text}"
+        )
+    return owners[0], where, rest
 
 
 def _together(model: str, given: dict[str, list[tuple[int | SizeRange, ...]]]) -> list[Signature]:

@@ -106,6 +106,58 @@ def parse_shapes(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str,
     return shapes
 
 
+def parse_fixed(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, npt.NDArray[Any]]:
+    """``NAME=16000``, ``NAME=1,2,3``, ``NAME=true`` or ``NAME=FILE.npy`` by name: arrays of the types of the inputs.
+
+    One number fills an input whose sizes are all known.
+
+    Raises:
+        UsageError, InputError: for an unknown name, a text that is no value of such an input, or a file that cannot be
+            read.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    found: dict[str, npt.NDArray[Any]] = {}
+    for text in texts:
+        name, value = _split(text, by_name, "--set", "VALUE")
+        if name in found:
+            raise UsageError(f"--set {text}: the input '{name}' is set twice")
+        _check_is_tensor(by_name[name])
+        found[name] = _fixed_value(text, value, by_name[name])
+    return found
+
+
+def _fixed_value(text: str, value: str, spec: TensorSpec) -> npt.NDArray[Any]:
+    if value.endswith(".npy"):
+        return load_file(Path(value), spec, spec.shape, PictureOptions())
+    parts = value.split(",")
+    try:
+        items = np.array([_item(part, spec.dtype) for part in parts], spec.dtype.numpy)
+    except (ValueError, KeyError, OverflowError) as error:
+        raise UsageError(f"--set {text}: '{value}' is no {spec.dtype.label}, or a .npy file") from error
+    sizes = spec.shape if spec.shape is not None else ((len(parts),) if len(parts) > 1 else ())
+    shape = tuple(size for size in sizes if isinstance(size, int))
+    if len(sizes) == 1 and not shape:
+        shape = (len(parts),)
+    if len(shape) < len(sizes):
+        raise UsageError(f"--set {text}: the input '{spec}' has free sizes; give its value as a .npy file")
+    count = int(np.prod(shape, dtype=object))
+    if len(parts) not in (1, count):
+        raise UsageError(f"--set {text}: the input '{spec}' has {count} elements, and there are {len(parts)} numbers")
+    return np.full(shape, items[0]) if len(parts) == 1 else items.reshape(shape)
+
+
+def _item(text: str, dtype: DType) -> Any:
+    """
+    Raises:
+        ValueError, KeyError: if the text is no element of the type.
+    """
+    if dtype is DType.STRING:
+        return text
+    if dtype is DType.BOOL:
+        return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
+    return int(text) if dtype.is_integer else float(text)
+
+
 def random_input(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[Any]:
     """Normally distributed floats, small integers, or coin flips."""
     elements = int(np.prod(shape, dtype=object)) if shape else 1
@@ -147,10 +199,15 @@ def load_inputs(
 
 def _check_can_be_random(specs: Sequence[ValueSpec]) -> None:
     for spec in specs:
-        if spec.type is not None and not isinstance(spec.type, TensorType):
-            raise UsageError(
-                f"the input '{spec}' is not a tensor; the command line cannot write it, but Session.run takes it"
-            )
+        _check_is_tensor(spec)
+
+
+def _check_is_tensor(spec: TensorSpec) -> None:
+    kind = getattr(spec, "type", None)
+    if kind is not None and not isinstance(kind, TensorType):
+        raise UsageError(
+            f"the input '{spec}' is not a tensor; the command line cannot write it, but Session.run takes it"
+        )
 
 
 def _split(text: str, by_name: Mapping[str, TensorSpec], option: str, example: str) -> tuple[str, str]:

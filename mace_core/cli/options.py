@@ -146,7 +146,7 @@ DynamicRange = Annotated[
         "--dynamic-range",
         metavar="integer|float",
         help="How products of floats with weights in integers are computed (TensorFlow Lite's dynamic range): integer, "
-        "as LiteRT does, or float, which is nearer to the model before it was quantized, and faster. Default: integer.",
+        "as LiteRT does, or float, which is nearer to the model before it was quantized. Default: integer.",
         show_default=False,
     ),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mace_core.compilation.compiling import Compiling, Extras
 from mace_core.compilation.found import Compilation
@@ -14,7 +14,7 @@ from mace_core.graph import Graph
 from mace_core.package.documents import Document
 from mace_core.package.keys import read_signing_key
 from mace_core.package.samples import Sample
-from mace_core.processing import Step, with_steps
+from mace_core.processing import Step, fix_inputs, with_steps
 from mace_core.provider.registry import Registry, default_registry
 from mace_core.scheduler.opening import SessionArguments
 from mace_core.scheduler.planning.arguments import device_names
@@ -38,6 +38,7 @@ def compile_model(
     sign_with: Sequence[str | os.PathLike[str]] = (),
     weights: str = "",
     repair: bool = False,
+    fixed: Mapping[str, Any] | None = None,
     before: Sequence[Step] = (),
     after: Sequence[Step] = (),
     documents: Sequence[Document] = (),
@@ -58,6 +59,7 @@ def compile_model(
         samples: runs whose results are known (`mace_core.numerics.make_samples`), by which the package proves itself.
         sign_with: files of private Ed25519 keys, each of which signs the package (`mace_core.package.signatures`).
         weights: store those in float32 as "float16", "bfloat16" or "int8" (see `store_model`).
+        fixed: values of inputs that become constants (`mace_core.processing.fix_inputs`).
         before, after: steps of `mace_core.processing` that become parts of the graph; ``shapes`` and ``samples`` are of
             what goes in then.  ``Session(…, processing=False)`` opens the model without them.
         documents: the quantization report, licenses and the model card (`mace_core.package.documents`).
@@ -85,6 +87,8 @@ def compile_model(
     repairs: list[TopologyReport] = []
     name = _name_of(model)
     processed = None
+    if fixed:
+        model = fix_inputs(model, fixed)
     if before or after:
         processed = with_steps(model, before, after)
         model = processed.graph

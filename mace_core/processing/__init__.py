@@ -4,10 +4,11 @@
     mace.compile(model.graph, "model.mace", devices="cpu", without_steps=model.without)
 
 Steps are built here, or are graphs of ONNX.  Everything is computed by operators of the graph, on the devices of the
-session; no file is decoded.
+session; no file is decoded.  `fix_inputs` decides the values of inputs once and for all.
 """
 
 from mace_core.processing.describe import parse_step
+from mace_core.processing.fixed import fix_inputs
 from mace_core.processing.merge import Processed, with_steps
 from mace_core.processing.pictures import Picture
 from mace_core.processing.results import Boxes, Classes, Softmax, Text
@@ -24,6 +25,7 @@ __all__ = [
     "Sound",
     "Step",
     "Text",
+    "fix_inputs",
     "parse_step",
     "with_steps",
 ]

