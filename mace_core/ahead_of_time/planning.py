@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mace_core.ahead_of_time.ranges import ShapeRange, Shapes, SizeRange, checked_size, shape_text
 from mace_core.ahead_of_time.variants import SUPPORTED_TYPES, Signature, VariantMaker
 from mace_core.errors import InputError, StrictPlacementError, UnsupportedError, UsageError
-from mace_core.graph import GraphView, Value
+from mace_core.graph import GraphView, Node, Value
 from mace_core.graph.kept import kept_state
 from mace_core.processing import fix_inputs
 from mace_core.provider import CompiledSubgraph
@@ -158,19 +158,25 @@ class LibraryModel:
         """What stands against a library, where nodes cannot be placed: the first of them, and how many more."""
         reasons = {node: next(iter(each.values()), "") for node, each in error.unplaced.items()}
         first, reason = next(iter(reasons.items()), ("", str(error)))
-        op = next((node.qualified_op for node in self._graph.nodes if node.name == first), "in a nested graph")
+        found = next((node for node in self._graph.nodes if node.name == first), None)
+        what = f"node '{first}' (in a nested graph)" if found is None else self._named(found)
         others = f"; so it is with {len(reasons) - 1} more" if len(reasons) > 1 else ""
         return UnsupportedError(
-            f"{self.label}: node '{first}' ({op}) cannot be in a library: {reason}{others}; take it out of the "
+            f"{self.label}: {what} cannot be in a library: {reason}{others}; take it out of the "
             "model, or run it with a session",
             node=first,
         )
+
+    def _named(self, node: Node) -> str:
+        """A node as messages call it, with the layer of the author's model where the file tells."""
+        origin = self._graph.origin_of(node)
+        return f"node '{node.name}' ({node.qualified_op}{'' if origin is None else f', {origin}'})"
 
     def _check(self, stage: Stage, placed: PlacedStage) -> None:
         if stage.rest is not None:
             first = stage.rest.nodes[0]
             raise UnsupportedError(
-                f"{self.label}: the shapes of node '{first.name}' ({first.qualified_op}) depend on what is fed, and a "
+                f"{self.label}: the shapes of {self._named(first)} depend on what is fed, and a "
                 "library plans nothing at run time; build the part before it, or fix the input that decides them "
                 "(`--set NAME=VALUE`)",
             )
@@ -178,7 +184,7 @@ class LibraryModel:
             if part.device.partition(":")[0] != DEVICE:
                 node = part.nodes[0]
                 raise UnsupportedError(
-                    f"{self.label}: node '{node.name}' ({node.qualified_op}) has no native code here, "
+                    f"{self.label}: {self._named(node)} has no native code here, "
                     f"{placed.partitioning.placements[node].reason}; take it out of the model, or run it with a session"
                 )
         if len(placed.compiled) > 1:

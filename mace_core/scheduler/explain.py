@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mace_core.graph import Graph, Node, Value
+from mace_core.graph.origin import Origin
 from mace_core.presentation import Column, Table, number, prose
 from mace_core.provider.registry import CUSTOM
 from mace_core.scheduler.host.control_flow import ControlFlow
@@ -37,6 +38,7 @@ class NodeExplanation:
         note: the device's remark on how it is computed, "" for none.
         source: nodes of the model file that it stands for.
         inputs, outputs: names of the values it reads and writes; those it has none for are left out.
+        layer: of the author's own model, where the file tells (`mace_core.graph.origin`); else "".
     """
 
     node: str
@@ -50,6 +52,7 @@ class NodeExplanation:
     source: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    layer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +203,8 @@ def explain_plan(plan: AnyPlan, pool: DevicePool, signature: str, inputs: Sequen
     if plan.plan.sizes is not None:
         found.guards = plan.plan.sizes.texts
     _add_plan(found, plan, "", pool)
+    if origins := plan.plan.stage.graph.origins:
+        found.nodes = [replace(entry, layer=_layer(entry, origins)) for entry in found.nodes]
     for device in pool.devices:
         reasons = [entry.reason for entry in found.nodes if entry.device == device.name]
         used = len(reasons)
@@ -306,6 +311,11 @@ def _add_inner_nodes(
             _add_inner_nodes(found, stage, inner, entry, notes)
 
 
+def _layer(entry: NodeExplanation, origins: Mapping[str, Origin]) -> str:
+    """The first layer that one of the nodes of the file comes from."""
+    return next((str(origins[name]) for name in (*entry.source, entry.node) if name in origins), "")
+
+
 def _ends(node: Node) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """Nodes of the file, and names of the values read and written."""
     inputs = tuple(value.name for value in node.inputs if value is not None)
@@ -397,7 +407,8 @@ def _partition_lines(found: Explanation) -> Iterator[str]:
         for entry in found.nodes:
             if entry.partition == position:
                 note = f"; {entry.note}" if entry.note else ""
-                yield f"  {entry.node} ({entry.op}): {entry.reason}{note}"
+                layer = f", {entry.layer}" if entry.layer else ""
+                yield f"  {entry.node} ({entry.op}){layer}: {entry.reason}{note}"
                 for device, reason in entry.declined.items():
                     yield f"    not on {device}: {reason}"
     if found.transfers:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from lite_models import LiteModel
 
+from mace_core.ahead_of_time import build_library
+from mace_core.errors import UnsupportedError
 from mace_core.frontend.load import load_model
 from mace_core.frontend.onnx.export import save_onnx
 from mace_core.graph import Origin
 from mace_core.graph.graph import Graph
 from mace_core.optimizer import default_passes, optimize
+from mace_core.session import Session
 from mace_core.topology import check_topology
 
 
@@ -52,3 +56,21 @@ def test_they_survive_the_optimizer_and_an_export(tmp_path: Path) -> None:
 def test_a_check_names_the_layer_that_a_device_refuses() -> None:
     report = check_topology(named(), "hexagon:v68")  # which computes in integers alone
     assert "layer 'net/conv1/BiasAdd' (CONV_2D, operator 0)" in {finding.layer for finding in report.findings}
+
+
+def test_an_explanation_names_the_layers() -> None:
+    with Session(named(), devices=["cpu"]) as session:
+        found = session.explain()
+    layers = {entry.op: entry.layer for entry in found.nodes}
+    assert layers["Conv"] == "layer 'net/conv1/BiasAdd' (CONV_2D, operator 0)"
+    assert layers["Tanh"] == "layer 'net/tanh' (TANH, operator 0 of subgraph 1)"
+    assert "(Conv), layer 'net/conv1/BiasAdd' (CONV_2D, operator 0): " in str(found)
+
+
+def test_a_library_that_cannot_be_built_names_the_layer(tmp_path: Path) -> None:
+    model = LiteModel()
+    main = model.graph("main")
+    x = main.input("x", (4,))
+    main.op("WHERE", [x], [main.output("net/found", (0, 1), "int64", signature=(-1, 1))])
+    with pytest.raises(UnsupportedError, match=r"layer 'net/found' \(WHERE, operator 0\)"):
+        build_library(model.bytes(), tmp_path / "out")
