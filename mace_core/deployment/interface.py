@@ -21,6 +21,7 @@ from mace_core.errors import ModelError, shorten
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.graph.copying import copy_graph
 from mace_core.graph.kept import STATE_KEY, KeptState, keep_state, kept_state
+from mace_core.graph.names import free_name
 from mace_core.operators.resolver import resolve
 from mace_core.quantization.editing import Editor
 from mace_core.quantization.prepare import inferred_types
@@ -465,12 +466,7 @@ def _rename(graph: Graph, inputs: Sequence[Port], outputs: Sequence[Port]) -> No
     taken = wanted | {value.name for value in others}
     for other in others:
         if other not in ends and other.name in wanted:
-            fresh, number = f"{other.name}_inner", 1
-            while fresh in taken:
-                number += 1
-                fresh = f"{other.name}_inner_{number}"
-            taken.add(fresh)
-            other.name = fresh
+            other.name = free_name(f"{other.name}_inner", taken)
     for value, name in ends.items():
         value.name = name
     graph.initializers = {value.name: value for value in graph.initializers.values()}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import ClassVar
 
 from mace_core.graph import Graph, Node, Value
+from mace_core.graph.names import free_name
 from mace_core.optimizer.infra import GraphPass, PassContext, replace_values
 
 
@@ -59,18 +59,12 @@ def _make_names_unique(graph: Graph, body: Graph, node: Node) -> None:
     own = [value for member in body.nodes for value in member.outputs if value is not None]
     for value in (*own, *body.initializers.values()):
         value.name = _free(value.name, node, taken)
-        taken.add(value.name)
     body.initializers = {value.name: value for value in body.initializers.values()}
     node_names = {member.name for member in graph.nodes}
     for member in body.nodes:
         member.name = _free(member.name, node, node_names)
-        node_names.add(member.name)
 
 
-def _free(name: str, node: Node, taken: Container[str]) -> str:
-    """``name``, under that of ``node`` where it is taken, and with a number where that is taken too."""
-    found, number = name, 0
-    while found in taken:
-        found = f"{node.name}/{name}" if not number else f"{node.name}/{name}_{number}"
-        number += 1
-    return found
+def _free(name: str, node: Node, taken: set[str]) -> str:
+    """``name``, under that of ``node`` where it is taken, and with a number where that is taken too; now it is."""
+    return free_name(f"{node.name}/{name}" if name in taken else name, taken)

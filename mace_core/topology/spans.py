@@ -6,7 +6,6 @@ more; many devices have no more than four or five.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ import numpy as np
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
 from mace_core.scheduler.planning.stages import Stage
 from mace_core.tensor import Tensor
+from mace_core.topology.axes import TURN, grouped_axes, order_of, turns
 
 NAME = "Reshape, Transpose, Reshape with fewer axes"
 
@@ -69,38 +69,17 @@ def shorter(stage: Stage, span: Span, node: Node, most: int) -> Graph:
     """The span through as many axes as its Transpose has groups that move together; with more than ``most``, one
     axis after the other."""
     source = stage.types[node.inputs[0]].concrete_shape  # type: ignore[index, union-attr]
-    perm = [int(axis) for axis in node.attr("perm") or reversed(range(len(source)))]
-    groups: list[list[int]] = []
-    for axis in (axis for axis in perm if source[axis] != 1):
-        if groups and axis > groups[-1][-1] and all(source[a] == 1 for a in range(groups[-1][-1] + 1, axis)):
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    order = sorted(range(len(groups)), key=lambda index: groups[index][0])
-    sizes = [math.prod(source[axis] for axis in groups[index]) for index in order]
+    sizes, moves = grouped_axes(source, order_of(node, len(source)))
     builder = _Builder(node, span)
-    value = builder.reshaped(span.source, sizes)
-    moves = [order.index(index) for index in range(len(groups))]
-    if len(groups) <= most:
+    if len(sizes) <= most:
+        value = builder.reshaped(span.source, sizes)
         value = builder.turned(value, moves) if moves != sorted(moves) else value
     else:
-        value = _in_turns(builder, value, sizes, moves)
+        value = span.source
+        for shape in turns(sizes, moves):
+            value = builder.turned(builder.reshaped(value, shape), TURN)
     builder.reshaped(value, stage.types[span.target].concrete_shape, into=span.target)  # type: ignore[union-attr]
     return builder.graph
-
-
-def _in_turns(builder: _Builder, value: Value, sizes: list[int], moves: list[int]) -> Value:
-    """A Transpose of many axes, one axis after the other: each turn has four groups of axes."""
-    current = list(range(len(sizes)))
-    for place, axis in enumerate(moves):
-        at = current.index(axis)
-        if at == place:
-            continue
-        now = [sizes[a] for a in current]
-        grouped = [math.prod(now[:place]), math.prod(now[place:at]), now[at], math.prod(now[at + 1 :])]
-        value = builder.turned(builder.reshaped(value, grouped), (0, 2, 1, 3))
-        current.insert(place, current.pop(at))
-    return value
 
 
 class _Builder:

@@ -9,6 +9,7 @@ import numpy as np
 
 from mace_core.graph import Node, Value
 from mace_core.operators.bodies import given, kept, made
+from mace_core.topology.axes import TURN, grouped_axes, order_of, turns
 from mace_core.topology.rule import RuleBuilder, rule
 
 _MOST_PIECES = 64
@@ -30,49 +31,25 @@ def static_reshape(b: RuleBuilder, node: Node) -> bool:
 def fewer_axes(b: RuleBuilder, node: Node) -> bool:
     """Axes of size one are left out, and axes that stay neighbors are one."""
     x, shape = given(node, 0), b.shape(given(node, 0))
-    perm = [int(axis) for axis in node.attr("perm") or reversed(range(len(shape)))]
-    kept_axes = [axis for axis in perm if shape[axis] != 1]
-    groups: list[list[int]] = []
-    for axis in kept_axes:
-        last = groups[-1][-1] if groups else -2
-        between = range(last + 1, axis)
-        if groups and axis > last and all(shape[other] == 1 for other in between):
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    if len(groups) >= len(shape):
+    sizes, moves = grouped_axes(shape, order_of(node, len(shape)))
+    if len(sizes) >= len(shape):
         return False
-    out = b.shape(made(node))
-    if len(groups) < 2:
-        b.reshaped(x, out, into=made(node))
-        return True
-    order = sorted(range(len(groups)), key=lambda index: groups[index][0])
-    sizes = [math.prod(shape[axis] for axis in groups[index]) for index in order]
-    merged = b.turned(b.reshaped(x, sizes), [order.index(index) for index in range(len(groups))])
-    b.reshaped(merged, out, into=made(node))
+    merged = x if len(sizes) < 2 else b.turned(b.reshaped(x, sizes), moves)
+    b.reshaped(merged, b.shape(made(node)), into=made(node))
     return True
 
 
 @rule("Transpose of many axes, one axis after the other", "Transpose", exact=True)
 def one_by_one(b: RuleBuilder, node: Node) -> bool:
     """Each turn brings one axis to its place: a Transpose of at most four groups of axes."""
-    x, shape = given(node, 0), list(b.shape(given(node, 0)))
-    perm = [int(axis) for axis in node.attr("perm") or reversed(range(len(shape)))]
+    value, shape = given(node, 0), b.shape(given(node, 0))
     if len(shape) < 5 or len(shape) > 12:
         return False
-    current, value, turns = list(range(len(shape))), x, 0
-    for place, axis in enumerate(perm):
-        at = current.index(axis)
-        if at == place:
-            continue
-        sizes = [shape[a] for a in current]
-        before, middle, after = sizes[:place], sizes[place:at], sizes[at + 1 :]
-        grouped = [math.prod(before), math.prod(middle), sizes[at], math.prod(after)]
-        value = b.turned(b.reshaped(value, grouped), (0, 2, 1, 3))
-        current.insert(place, current.pop(at))
-        turns += 1
-    if turns == 0:
+    shapes = list(turns(shape, order_of(node, len(shape))))
+    if not shapes:
         return False
+    for grouped in shapes:
+        value = b.turned(b.reshaped(value, grouped), TURN)
     b.reshaped(value, b.shape(made(node)), into=made(node))
     return True
 
