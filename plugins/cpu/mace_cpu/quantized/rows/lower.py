@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 
 from mace_core.graph import GraphView, Node, Value
-from mace_core.native.numba_kernel import numba_source
+from mace_core.native.kernel_words import WordLayout
+from mace_core.native.source import KernelSource
 from mace_core.symbolic import ceiling, hint, is_symbolic
 from mace_cpu.quantized.rows.pass_rows import ROWS
 from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in
+from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.layouts.strided import emit_dense
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout
@@ -16,7 +18,12 @@ from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
-KERNELS = "mace_cpu.quantized.rows.kernels"
+GENERATOR = "mace_cpu.quantized.rows.generate"
+ROWS_WORDS = WordLayout.parse("source target zeros sizes length")
+RANGES_WORDS = WordLayout.parse("source lows highs length pieces piece")
+PARAMETERS_WORDS = WordLayout.parse("lows highs inverses zeros sizes pieces")
+BYTES_WORDS = WordLayout.parse("source target inverses zeros length pieces piece")
+
 PIECE = 8192
 """Elements of a unit of work, of rows that are longer than two of them."""
 
@@ -63,7 +70,7 @@ def _emit(program: Program, rule: str, bufs: tuple[Buf, Buf, Buf, Buf], rows: in
     work = rows * length * WORK_PER_ELEMENT
     if hint(length) <= 2 * PIECE and not is_symbolic(length):
         program.steps.emit(
-            numba_source(KERNELS, "rows", rule=rule),
+            _kernel("build", ROWS_WORDS, rule),
             {"source": source, "target": target, "zeros": zeros, "sizes": sizes, "length": length},
             extent=rows,
             work=work,
@@ -71,36 +78,34 @@ def _emit(program: Program, rule: str, bufs: tuple[Buf, Buf, Buf, Buf], rows: in
         )
         return
     pieces = ceiling(length, PIECE)
-    found, inverses = Buf.scratch(8 * rows * pieces), Buf.scratch(4 * rows)
+    lows, highs, inverses = (Buf.scratch(4 * count) for count in (rows * pieces, rows * pieces, rows))
+    cut = {"length": length, "pieces": pieces, "piece": PIECE}
     program.steps.emit(
-        numba_source(KERNELS, "row_ranges"),
-        {"source": source, "target": found, "length": length, "pieces": pieces, "piece": PIECE},
+        _kernel("build_ranges", RANGES_WORDS),
+        {"source": source, "lows": lows, "highs": highs, **cut},
         extent=rows * pieces,
         work=work / 2,
         name="RowRanges",
     )
     program.steps.emit(
-        numba_source(KERNELS, "row_parameters", rule=rule),
-        {"ranges": found, "inverses": inverses, "zeros": zeros, "sizes": sizes, "pieces": pieces},
+        _kernel("build_parameters", PARAMETERS_WORDS, rule),
+        {"lows": lows, "highs": highs, "inverses": inverses, "zeros": zeros, "sizes": sizes, "pieces": pieces},
         extent=rows,
         work=rows * pieces,
         name="RowParameters",
     )
     program.steps.emit(
-        numba_source(KERNELS, "row_bytes", rule=rule),
-        {
-            "source": source,
-            "target": target,
-            "inverses": inverses,
-            "zeros": zeros,
-            "length": length,
-            "pieces": pieces,
-            "piece": PIECE,
-        },
+        _kernel("build_bytes", BYTES_WORDS, rule),
+        {"source": source, "target": target, "inverses": inverses, "zeros": zeros, **cut},
         extent=rows * pieces,
         work=work,
         name="QuantizeRows",
     )
+
+
+def _kernel(function: str, words: WordLayout, *rule: str) -> KernelSource:
+    symbol = "_".join([function.replace("build", "rows"), *rule])
+    return generated(GENERATOR, symbol, *rule, words=lambda: words, function=function)
 
 
 def floats_channels_last(program: Program, value: Value) -> Buf:

@@ -13,7 +13,6 @@ from mace_core.tensor import DType, Tensor, TensorType
 from mace_cpu.quantized.convolution.scaling import scaling_of_rows
 from mace_cpu.quantized.float_ops import show_channels_last
 from mace_cpu.quantized.products.emit import Factors, Finish, emit_bytes_product
-from mace_cpu.quantized.rows.lower import KERNELS
 from mace_cpu.quantized.rows.pass_rows import ROWS
 from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in
 from mace_cpu.shared.epilogue.epilogue import Epilogue
@@ -55,7 +54,7 @@ def lower_row_product(program: Program, node: Node) -> None:
     scaling = scaling_of_rows(program, node, size, units, axis)
     zeros = Buf.scratch(4 * rows)
     program.steps.emit(
-        numba_source(KERNELS, "row_zeros"),
+        numba_source("mace_cpu.quantized.rows.kernels", "row_zeros"),
         {"source": values.read(need(node.input(2))), "target": zeros, "count": rows},
         extent=1,
         work=rows,

@@ -90,6 +90,17 @@ class RowBody(Body):
         Returns:
             For each accumulator the combination over the whole row, in all lanes.
         """
+        lanes = self.fold_lanes(length, starts, combine, step)
+        return [self.across(each, function) for each, function in zip(lanes, combine, strict=True)]
+
+    def fold_lanes(
+        self,
+        length: ir.Value,
+        starts: Sequence[float],
+        combine: Sequence[Combine],
+        step: Callable[[ir.Value, ir.Value | None], Sequence[ir.Value]],
+    ) -> list[ir.Value]:
+        """As `fold`, but the lanes of each accumulator are not combined with each other."""
         sums = [[self.variable(self.vector) for _ in range(UNROLL)] for _ in starts]
         for start, copies in zip(starts, sums, strict=True):
             for copy in copies:
@@ -115,7 +126,7 @@ class RowBody(Body):
             parts = [self.held(copy) for copy in copies]
             while len(parts) > 1:
                 parts = [function(self.b, a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-            results.append(self.across(parts[0], function))
+            results.append(parts[0])
         return results
 
     def across(self, value: ir.Value, combine: Combine) -> ir.Value:
