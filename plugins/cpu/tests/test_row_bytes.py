@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
-from harness import FEATURES, check_node
+from harness import FEATURES, ask_reference, check_node, check_nodes, make_model, sample
 from mace_cpu.quantized.rows.lower import PIECE
-from mace_cpu.quantized.rows.pass_rows import ROWS
+from mace_cpu.shared.program.floats_last import ROWS
+from onnx import helper
 
 Array = npt.NDArray[Any]
 F32, F64 = np.float32, np.float64
@@ -94,3 +96,62 @@ def test_what_is_no_number_stays_in_its_row(length: int, rule: str, features: st
     for row, value in ((3, np.inf), (7, np.nan), (16, -np.inf)):
         x[row, length // 2] = value
     check(x, rule, features)
+
+
+def joined_and_pooled(pool: str, channels: tuple[int, int], **attributes: Any) -> tuple[list[Any], dict[str, Array]]:
+    """Two pictures whose channels lie last, joined, pooled and stored in bytes pixel by pixel."""
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["a"], perm=[0, 3, 1, 2]),
+        helper.make_node("Transpose", ["z"], ["b"], perm=[0, 3, 1, 2]),
+        helper.make_node("Concat", ["a", "b"], ["c"], axis=1),
+        helper.make_node(pool, ["c"], ["p"], **attributes),
+        helper.make_node("QuantizeRows", ["p"], ["content", "zero", "size"], domain=ROWS, axes=[1], rule="even"),
+    ]
+    feeds = {name: sample((2, 9, 11, count)) for name, count in zip("xz", channels, strict=True)}
+    return nodes, feeds
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize(
+    ("pool", "attributes"),
+    [
+        ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+        ("MaxPool", {"kernel_shape": [2, 3], "dilations": [2, 1], "ceil_mode": 1, "strides": [3, 2]}),
+        ("AveragePool", {"kernel_shape": [2, 2], "pads": [1, 0, 0, 1], "count_include_pad": 1}),
+        ("AveragePool", {"kernel_shape": [4, 2], "strides": [2, 2]}),
+    ],
+)
+@pytest.mark.parametrize("channels", [(16, 16), (16, 5), (3, 14), (40, 24)])
+def test_what_stands_before_bytes_leaves_channels_last(
+    channels: tuple[int, int], pool: str, attributes: dict[str, Any], features: str | None
+) -> None:
+    nodes, feeds = joined_and_pooled(pool, channels, **attributes)
+
+    def oracle(model: onnx.ModelProto, given: dict[str, Array]) -> list[Array]:
+        floats = make_model(nodes[:-1], given, "abcp", 21)
+        found = ask_reference(floats, given)
+        pixels = np.moveaxis(found[-1], 1, -1)
+        content, zero, size = (
+            np.moveaxis(each.reshape(*pixels.shape[:-1], -1), -1, 1)
+            for each in stored(pixels.reshape(-1, pixels.shape[-1]), "even")
+        )
+        return [*found, content, zero, size]
+
+    ran = check_nodes(nodes, feeds, ["content", "zero", "size"], oracle=oracle, features=features, threads=2, tol=0)
+    assert any(kernel.startswith("pool_last") for kernel in ran.kernels) and "Concat" in ran.steps, ran
+    assert "Transpose" not in ran.steps and "ToBlocked" not in ran.steps, ran.steps
+
+
+def test_floats_that_others_read_too_lie_as_they_want() -> None:
+    """A reader in the order of ONNX: nothing is left for others to turn."""
+    nodes, feeds = joined_and_pooled("MaxPool", (16, 16), kernel_shape=[2, 2])
+    nodes.append(helper.make_node("Relu", ["p"], ["r"]))
+    wanted = ask_reference(make_model([*nodes[:-2], nodes[-1]], feeds, "abcpr", 21), feeds)
+
+    def oracle(model: onnx.ModelProto, given: dict[str, Array]) -> list[Array]:
+        shape = wanted[3].shape
+        one = np.zeros((shape[0], 1, *shape[2:]), F32)
+        return [*wanted[:4], np.zeros(shape, np.uint8), one.astype(np.uint8), one, wanted[4]]
+
+    ran = check_nodes(nodes, feeds, ["r"], oracle=oracle)
+    assert not any(kernel.startswith("pool_last") for kernel in ran.kernels)

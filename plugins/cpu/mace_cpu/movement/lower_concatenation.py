@@ -9,10 +9,11 @@ from mace_cpu.shared.checks import movable
 from mace_cpu.shared.layouts.channels_last import axis_channels_last, shape_channels_last
 from mace_cpu.shared.layouts.strided import Axis, emit_strided, strides_of
 from mace_cpu.shared.nodes import need, normal_axis
-from mace_cpu.shared.parts.buffers import Layout, element_bytes
+from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
 from mace_cpu.shared.parts.views import Strided
 from mace_cpu.shared.program.blocked import blocked_shape, emit_channels, lane_group
 from mace_cpu.shared.program.concatenation import channel_starts
+from mace_cpu.shared.program.floats_last import show_floats_last, wants_channels_last
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -27,6 +28,8 @@ def lower_concat(program: Program, node: Node) -> None:
         _append(program, node, place, axis, sources[1:])
         return
     sources = [value for value in sources if program.facts.size(value)]
+    if axis == 1 and _concat_channels_last(program, node, sources):
+        return
     blocked = _mostly_blocked(program, sources)
     if blocked and axis == 1:
         starts = channel_starts(program.facts, sources)
@@ -42,9 +45,34 @@ def lower_concat(program: Program, node: Node) -> None:
         layout = Layout.CHANNELS_LAST
         axis = axis_channels_last(axis, len(program.facts.shape(target)))
     bufs = [program.values.read(value, layout) for value in sources]
-    shape = _as_it_lies(program, target, layout)
-    buf = program.values.write(target, layout)
-    steps = strides_of(shape)
+    _emit(program, sources, bufs, target, program.values.write(target, layout), layout, axis)
+
+
+def _concat_channels_last(program: Program, node: Node, sources: Sequence[Value]) -> bool:
+    """Join floats whose channels lie last, and leave them so, where those behind want that."""
+    target = need(node.output(0))
+    lie = [program.values.shown_channels_last(value) for value in sources]
+    bufs = [buf for buf in lie if buf is not None]
+    if not lie or len(bufs) < len(lie) or not wants_channels_last(program, target):
+        return False
+    buf = Buf.scratch(program.facts.nbytes(target))
+    last = len(program.facts.shape(target)) - 1
+    _emit(program, sources, bufs, target, buf, Layout.CHANNELS_LAST, last)
+    show_floats_last(program, node, target, buf)
+    return True
+
+
+def _emit(
+    program: Program,
+    sources: Sequence[Value],
+    bufs: Sequence[Buf],
+    target: Value,
+    buf: Buf,
+    layout: Layout,
+    axis: int,
+) -> None:
+    """Copy what is not there yet; ``axis`` is among the axes as they lie in memory."""
+    steps = strides_of(_as_it_lies(program, target, layout))
     width = element_bytes(program.facts.dtype(target))
     start = 0
     for value, source in zip(sources, bufs, strict=True):

@@ -19,6 +19,7 @@ from mace_cpu.shared.layouts.strided import strides_of
 from mace_cpu.shared.nodes import fixed, integers, need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout, element_bytes
 from mace_cpu.shared.program.blocked import blocked_shape, emit_padded_channels
+from mace_cpu.shared.program.floats_last import show_floats_last, wants_channels_last
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -76,6 +77,13 @@ def lower_pad(program: Program, node: Node) -> None:
     if not blocked and program.values.lies_channels_last(source):
         layout = Layout.CHANNELS_LAST
         shape, amounts = shape_channels_last(shape), [amounts[0], *amounts[2:], amounts[1]]
+    lies = program.values.shown_channels_last(source)
+    if lies is not None and wants_channels_last(program, target):
+        buf = Buf.scratch(program.facts.nbytes(target))
+        last = [amounts[0], *amounts[2:], amounts[1]]
+        _emit(program, node, lies, buf, list(shape_channels_last(shape)), last, 1)
+        show_floats_last(program, node, target, buf)
+        return
     words = 2 if program.facts.dtype(source).bits == 128 else 1
     _emit(
         program,

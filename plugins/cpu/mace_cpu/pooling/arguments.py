@@ -25,3 +25,4 @@ class Arg(enum.IntEnum):
     PAD_BOTTOM = enum.auto()
     PAD_RIGHT = enum.auto()
     COUNTS_PADDING = enum.auto()  # whether an average divides by what lies in the padding too
+    CHANNELS = enum.auto()  # of the input, where they lie last; of no use where they lie in blocks

@@ -1,4 +1,4 @@
-"""Pooling over channel blocks: windows of up to two spatial axes."""
+"""Pooling of as many channels as a vector has lanes: windows of up to two spatial axes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,23 @@ SIDE_BY_SIDE = 4
 
 
 def build_windows(symbol: str, block: int, kind: str, target: Target) -> str:
-    """IR of a pooling; arguments are `Arg`.  Kinds: "max" (a NaN wins), "average".  Unit: one row of the result."""
+    """IR of a pooling; arguments are `Arg`.  Kinds: "max" (a NaN wins), "average".  Unit: one row of the result, of one
+    block of channels."""
     body = Body(symbol, block, target.features)
-    code = _Windows(body, kind)
+    code = _Windows(body, kind, constant(block))
     with body.loop(body.begin, body.end) as unit:
-        code.emit_row(unit)
+        code.emit_row(unit, constant(0))
+    return body.text()
+
+
+def build_channels_last(symbol: str, block: int, kind: str, target: Target) -> str:
+    """As `build_windows`, of at least ``block`` channels that lie last.  Unit: one row of the result, all channels."""
+    body = Body(symbol, block, target.features)
+    channels = body.word(Arg.CHANNELS)
+    code = _Windows(body, kind, channels)
+    with body.loop(body.begin, body.end) as unit, body.loop(0, channels, block) as first:
+        # the last ones are moved back, so that no vector lacks channels; some are computed twice
+        code.emit_row(unit, body.minimum(first, body.sub(channels, constant(block))))
     return body.text()
 
 
@@ -50,23 +62,24 @@ class _Row:
 class _Windows:
     """The code of a pooling while it is emitted.
 
-    Taps are counted from the first of a window, pixels from the first of the input.
+    Taps are counted from the first of a window, pixels from the first of the input; ``pixel`` floats are one of them.
     """
 
-    def __init__(self, body: Body, kind: str) -> None:
-        self.body = body
+    def __init__(self, body: Body, kind: str, pixel: ir.Value) -> None:
+        self.body, self.pixel = body, pixel
         self.words = {arg: body.pointer(arg) if arg in (Arg.SOURCE, Arg.TARGET) else body.word(arg) for arg in Arg}
         self.is_max = kind == "max"
         self.held = [body.variable(body.vector) for _ in range(SIDE_BY_SIDE)]
         self.start = ir.Constant(body.vector, [-math.inf if self.is_max else 0.0] * body.lanes)
-        self.row_step = body.mul(body.mul(self.words[Arg.IN_WIDTH], self.words[Arg.ROW_DILATION]), body.lanes)
-        self.column_step = body.mul(self.words[Arg.COLUMN_DILATION], body.lanes)
+        self.row_step = body.mul(body.mul(self.words[Arg.IN_WIDTH], self.words[Arg.ROW_DILATION]), pixel)
+        self.column_step = body.mul(self.words[Arg.COLUMN_DILATION], pixel)
         self.counts_padding = body.b.icmp_signed("!=", self.words[Arg.COUNTS_PADDING], constant(0))
 
-    def emit_row(self, unit: ir.Value) -> None:
-        """Compute one row: windows side by side where all of them lie inside, one by one where one does not."""
+    def emit_row(self, unit: ir.Value, channel: ir.Value) -> None:
+        """Compute one row from a channel on: windows side by side where all of them lie inside, one by one where one
+        does not."""
         body, words = self.body, self.words
-        row = self._row(unit)
+        row = self._row(unit, channel)
         width, taps, dilation = words[Arg.IN_WIDTH], words[Arg.TAP_COLUMNS], words[Arg.COLUMN_DILATION]
         with body.loop(0, words[Arg.OUT_WIDTH], SIDE_BY_SIDE) as first:
             behind = body.add(first, SIDE_BY_SIDE)
@@ -80,7 +93,7 @@ class _Windows:
             )
             with body.b.if_else(inside) as (then, otherwise):
                 with then:
-                    place = body.floats(row.target, body.mul(first, body.lanes))
+                    place = body.floats(row.target, body.mul(first, self.pixel))
                     left = self._left_of(first)
                     self._emit_windows(row, left, constant(0), taps, taps, place, SIDE_BY_SIDE)
                 with otherwise, body.loop(first, body.minimum(behind, words[Arg.OUT_WIDTH])) as column:
@@ -89,10 +102,10 @@ class _Windows:
                     first_column = self._first_tap(left, dilation)
                     columns = body.sub(self._end_tap(left, *size), first_column)
                     count = self._counted(left, *size, words[Arg.PAD_RIGHT], columns)
-                    place = body.floats(row.target, body.mul(column, body.lanes))
+                    place = body.floats(row.target, body.mul(column, self.pixel))
                     self._emit_windows(row, left, first_column, columns, count, place, 1)
 
-    def _row(self, unit: ir.Value) -> _Row:
+    def _row(self, unit: ir.Value, channel: ir.Value) -> _Row:
         body, words = self.body, self.words
         plane, out_row = body.divide(unit, words[Arg.OUT_ROWS])
         top = body.sub(body.mul(out_row, words[Arg.ROW_STRIDE]), words[Arg.PAD_TOP])
@@ -101,10 +114,13 @@ class _Windows:
         rows = body.sub(self._end_tap(top, *size), first_row)
         counted_rows = self._counted(top, *size, words[Arg.PAD_BOTTOM], rows)
         row = body.add(body.mul(plane, words[Arg.IN_ROWS]), body.add(top, body.mul(first_row, size[0])))
-        source = body.floats(words[Arg.SOURCE], body.mul(body.mul(row, words[Arg.IN_WIDTH]), body.lanes))
-        target = body.floats(words[Arg.TARGET], body.mul(body.mul(unit, words[Arg.OUT_WIDTH]), body.lanes))
+        first, behind = (
+            body.add(body.mul(body.mul(number, words[width]), self.pixel), channel)
+            for number, width in ((row, Arg.IN_WIDTH), (unit, Arg.OUT_WIDTH))
+        )
+        source, target = body.floats(words[Arg.SOURCE], first), body.floats(words[Arg.TARGET], behind)
         span = body.add(body.mul(body.sub(words[Arg.TAP_COLUMNS], constant(1)), words[Arg.COLUMN_DILATION]), 1)
-        next_window = body.mul(words[Arg.COLUMN_STRIDE], body.lanes)
+        next_window = body.mul(words[Arg.COLUMN_STRIDE], self.pixel)
         return _Row(source, target, rows, counted_rows, span, next_window)
 
     def _emit_windows(
@@ -127,7 +143,7 @@ class _Windows:
         """
         body = self.body
         offset = body.add(left, body.mul(first_column, self.words[Arg.COLUMN_DILATION]))
-        window = body.floats(row.source, body.mul(offset, body.lanes))
+        window = body.floats(row.source, body.mul(offset, self.pixel))
         for cell in self.held[:windows]:
             body.b.store(self.start, cell)
         with body.loop(0, row.rows) as r:
@@ -143,7 +159,9 @@ class _Windows:
             factor = body.splat(body.b.fptrunc(scale, F32))
         for i, cell in enumerate(self.held[:windows]):
             result = body.b.load(cell, typ=body.vector)
-            body.store(result if self.is_max else body.b.fmul(result, factor), body.floats(place, i * body.lanes))
+            body.store(
+                result if self.is_max else body.b.fmul(result, factor), body.floats(place, body.mul(self.pixel, i))
+            )
 
     def _left_of(self, column: ir.Value) -> ir.Value:
         """The pixel of a window's first tap."""

@@ -11,7 +11,7 @@ from mace_core.graph import GraphView, Node, Value, sliding_window
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.numba_kernel import numba_source
 from mace_core.native.source import KernelSource
-from mace_core.symbolic import is_same, maximum
+from mace_core.symbolic import is_same, is_symbolic, maximum
 from mace_core.tensor import DType
 from mace_cpu.pooling.arguments import Arg
 from mace_cpu.pooling.bytes import WORDS, WORDS_OF_MEANS, BytePool
@@ -19,11 +19,12 @@ from mace_cpu.reduction.lower import emit_reduction
 from mace_cpu.shared.checks import all_concrete, dtype_in
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.nodes import need
-from mace_cpu.shared.parts.buffers import Layout
+from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.forms import WindowForm
 from mace_cpu.shared.parts.steps import Word
 from mace_cpu.shared.pixels.reduce import emit_blocked_pixels
 from mace_cpu.shared.program.blocked import is_worth_blocks
+from mace_cpu.shared.program.floats_last import show_floats_last, wants_channels_last
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -62,8 +63,8 @@ class Windows:
             "p": p,
         }
 
-    def blocked_words(self, include_pad: int) -> dict[Arg, int]:
-        """As the kernel for channel blocks reads it, which knows two axes."""
+    def vector_words(self, include_pad: int, channels: int = 0) -> dict[Arg, int]:
+        """As the kernels for vectors of channels read it, which know two axes."""
         return {
             Arg.IN_ROWS: self.inputs[1],
             Arg.IN_WIDTH: self.inputs[2],
@@ -80,6 +81,7 @@ class Windows:
             Arg.PAD_BOTTOM: self.ends[1],
             Arg.PAD_RIGHT: self.ends[2],
             Arg.COUNTS_PADDING: include_pad,
+            Arg.CHANNELS: channels,
         }
 
     def blocked_form(self, planes: int) -> WindowForm:
@@ -134,6 +136,8 @@ def lower_pool(program: Program, node: Node) -> None:
         emit_byte_pool(program, BytePool(program.facts.dtype(source).label), source, target, windows, words)
         return
     include_pad = int(node.attr("count_include_pad", 0))
+    if indices is None and kind != "lp" and _pool_channels_last(program, node, kind, windows, include_pad):
+        return
     work: float = program.facts.size(target) * math.prod(windows.taps)
     dtype = program.facts.dtype(source)
     is_flat = len(program.facts.shape(source)) <= 4
@@ -152,7 +156,7 @@ def lower_pool(program: Program, node: Node) -> None:
         arguments = {
             Arg.SOURCE: program.values.read(source, Layout.BLOCKED),
             Arg.TARGET: program.values.write(target, Layout.BLOCKED),
-            **windows.blocked_words(include_pad),
+            **windows.vector_words(include_pad),
         }
         if windows.outputs[0] == windows.inputs[0] == 1:
             form = windows.blocked_form(planes)
@@ -174,6 +178,36 @@ def lower_pool(program: Program, node: Node) -> None:
             arguments |= {"indices": program.values.write(indices), "column_major": int(node.attr("storage_order", 0))}
     rows = planes * windows.outputs[0] * windows.outputs[1]
     program.steps.emit(kernel, arguments, extent=0 if program.facts.size(target) == 0 else rows, work=work, form=form)
+
+
+def _pool_channels_last(program: Program, node: Node, kind: str, windows: Windows, include_pad: int) -> bool:
+    """Pool floats whose channels lie last, and leave them so, where those behind want that."""
+    source, target = need(node.input(0)), need(node.output(0))
+    lies = program.values.shown_channels_last(source)
+    shape, block = program.facts.shape(source), program.settings.block
+    if (
+        lies is None
+        or program.facts.dtype(source) is not DType.FLOAT32
+        or len(shape) > 4
+        or is_symbolic(shape[1])
+        or shape[1] < block
+        or not wants_channels_last(program, target)
+    ):
+        return False
+    size, buf = program.facts.size(target), Buf.scratch(program.facts.nbytes(target))
+    arguments: dict[Any, Word | Sequence[Word]] = {
+        Arg.SOURCE: lies,
+        Arg.TARGET: buf,
+        **windows.vector_words(include_pad, shape[1]),
+    }
+    program.steps.emit(
+        window_pool_kernel(block, kind, function="build_channels_last"),
+        arguments,
+        extent=0 if size == 0 else shape[0] * windows.outputs[0] * windows.outputs[1],
+        work=maximum(program.facts.size(source), size) * MOVING_WORK + size * math.prod(windows.taps) // block,
+    )
+    show_floats_last(program, node, target, buf)
+    return True
 
 
 def emit_byte_pool(
@@ -242,11 +276,11 @@ def lower_global_lp_pool(program: Program, node: Node) -> None:
     )
 
 
-def window_pool_kernel(block: int, kind: str) -> KernelSource:
+def window_pool_kernel(block: int, kind: str, function: str = "build_windows") -> KernelSource:
     """The kernel that pools windows; kinds "max" and "average"."""
-    symbol = f"pool_b{block}_{kind}"
+    symbol = f"pool_{'b' if function == 'build_windows' else 'last'}{block}_{kind}"
     return generated(
-        "mace_cpu.pooling.generate", symbol, block, kind, words=lambda: WordLayout.of(Arg), function="build_windows"
+        "mace_cpu.pooling.generate", symbol, block, kind, words=lambda: WordLayout.of(Arg), function=function
     )
 
 

@@ -22,7 +22,7 @@ from mace_cpu.shared.epilogue.requantize import FloatOps, Requantization
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.steps import Word
-from mace_cpu.shared.parts.views import Strided
+from mace_cpu.shared.program.floats_last import show_floats_last
 from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.program.values import Postponed
@@ -147,9 +147,7 @@ def show_channels_last(program: Program, node: Node, value: Value, target: Buf) 
     """See that ``value``, computed into ``target`` in the order of CHANNELS_LAST, can be read if it is of floats."""
     if program.facts.dtype(value) in NUMBERS:
         return
-    shape = program.facts.shape(value)
-    pixel = [shape[1] * math.prod(shape[axis + 1 :]) for axis in range(2, len(shape))]
-    program.values.show(value, Strided(target, 0, tuple(shape), (math.prod(shape[1:]), 1, *pixel)), node)
+    show_floats_last(program, node, value, target)
 
 
 def _operands(program: Program, epilogue: Epilogue, layout: Layout, inverse: float) -> tuple[FloatOps, FloatOperands]:

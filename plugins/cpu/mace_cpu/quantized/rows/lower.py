@@ -8,13 +8,13 @@ from mace_core.graph import GraphView, Node, Value
 from mace_core.native.kernel_words import WordLayout
 from mace_core.native.source import KernelSource
 from mace_core.symbolic import ceiling, hint, is_symbolic
-from mace_cpu.quantized.rows.pass_rows import ROWS
 from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in
 from mace_cpu.shared.codegen.generated import generated
 from mace_cpu.shared.layouts.strided import emit_dense
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.views import Strided
+from mace_cpu.shared.program.floats_last import ROWS
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 

@@ -13,12 +13,12 @@ from mace_core.tensor import DType, Tensor, TensorType
 from mace_cpu.quantized.convolution.scaling import scaling_of_rows
 from mace_cpu.quantized.float_ops import show_channels_last
 from mace_cpu.quantized.products.emit import Factors, Finish, emit_bytes_product
-from mace_cpu.quantized.rows.pass_rows import ROWS
 from mace_cpu.shared.checks import FLOAT32, all_concrete, dtype_in
 from mace_cpu.shared.epilogue.epilogue import Epilogue
 from mace_cpu.shared.epilogue.requantize import Requantization
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf, Layout
+from mace_cpu.shared.program.floats_last import ROWS
 from mace_cpu.shared.program.match_epilogue import match_epilogue
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers

@@ -18,10 +18,11 @@ from mace_cpu.quantized.rows.patterns import BYTES, OFF, PADDED, SIZES, ZERO
 from mace_cpu.quantized.rows.template import Matcher, Pattern, moves_one_number
 from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.facts import Settings
+from mace_cpu.shared.program.floats_last import ROWS
 from mace_cpu.shared.registry import LOWERINGS, Notes, before_lowering
 
-ROWS = "mace.rows"
-"""The domain of operators that are only made here; no file has them."""
+_SHAPERS = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators that give one number another shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +45,20 @@ def join_rows(view: GraphView, _settings: Settings, _notes: Notes) -> GraphView:
     made = [found for node in view.nodes if (found := _found(view, node, producers)) is not None]
     if not made:
         return view
-    nodes = [node for found in made for node in (found.node, *found.others)]
-    replaced = {value for node in nodes for value in node.outputs if value is not None}
+    others = {need(node.output(0)): node for found in made for node in found.others}
+    replaced = {value for found in made for value in found.node.outputs if value is not None}
     rewriting = Rewriting(view)
     behind: dict[Node | None, list[Node]] = {}
     for found in made:
-        behind.setdefault(producers.get(need(found.node.input(0))), []).extend((found.node, *found.others))
+        behind.setdefault(producers.get(need(found.node.input(0))), []).append(found.node)
     rewriting.nodes = behind.get(None, [])
     for node in view.nodes:
         if moves_one_number(view, node):
             source = rewriting.current(node.input(0))
             assert source is not None
             rewriting.share(need(node.output(0)), source, node)
+        elif node.output(0) in others:
+            rewriting.nodes.append(others[need(node.output(0))])
         elif not replaced.intersection(node.outputs):
             rewriting.keep(node)
         rewriting.nodes += behind.get(node, [])
@@ -69,11 +72,11 @@ def _found(view: GraphView, node: Node, producers: dict[Value, Node]) -> _Found 
         for rule, pattern in patterns.items():
             matcher = Matcher(view, producers)
             if matcher.matches(node.output(0), pattern):
-                return _made(view, node, rule, matcher)
+                return _made(view, node, rule, matcher, producers)
     return None
 
 
-def _made(view: GraphView, node: Node, rule: str, matcher: Matcher) -> _Found | None:
+def _made(view: GraphView, node: Node, rule: str, matcher: Matcher, producers: dict[Value, Node]) -> _Found | None:
     axes, pads = view.constant(matcher.found["axes"]), matcher.found.get("pads")
     if axes is None:
         return None
@@ -98,6 +101,10 @@ def _made(view: GraphView, node: Node, rule: str, matcher: Matcher) -> _Found | 
         )
     if pads is not None and not others:
         return None
+    reader = others[0] if others else _with_zero(view, content, zero, producers)
+    around = None if reader is None or reader.op_type != "ConvInteger" else _zeros_around(view, x, producers)
+    if reader is not None and around is not None:
+        x, content, others = _padding_itself(view, around, content, reader, need(zero))
     made = Node(
         "QuantizeRows",
         [x],
@@ -113,6 +120,66 @@ def _made(view: GraphView, node: Node, rule: str, matcher: Matcher) -> _Found | 
     made.outputs = [content, zero, size]
     lowering = LOWERINGS.find(ROWS, made.op_type)
     return _Found(made, others) if lowering is not None and lowering.check(view, made) is None else None
+
+
+def _zeros_around(view: GraphView, value: Value, producers: dict[Value, Node]) -> tuple[Value, list[int]] | None:
+    """What a Pad put zeros around, along spatial axes, to make ``value``, and how many, as a convolution gives them.
+
+    Every range holds 0: with the zeros or without, a row is rounded by the same.
+    """
+    node = producers.get(value)
+    if node is None or node.op_type != "Pad" or node.domain or node.attr("mode", "constant") != "constant":
+        return None
+    pads, filler = view.constant(node.input(1)), view.constant(node.input(2))
+    if pads is None or node.input(3) is not None or (node.input(2) is not None and filler is None):
+        return None
+    rank = len(view.shape(value))
+    amounts = [int(amount) for amount in pads.numpy().reshape(-1)]
+    is_filled = filler is not None and bool(np.any(filler.numpy() != 0))
+    if is_filled or rank < 3 or len(amounts) != 2 * rank or min(amounts) < 0:
+        return None
+    if any(amounts[axis] for axis in (0, 1, rank, rank + 1)):
+        return None
+    return need(node.input(0)), [*amounts[2:rank], *amounts[rank + 2 :]]
+
+
+def _with_zero(view: GraphView, content: Value, zero: Value | None, producers: dict[Value, Node]) -> Node | None:
+    """The convolution that alone reads the bytes, and knows which of them is 0."""
+    users = view.users(content)
+    if len(users) != 1 or view.is_output(content) or zero is None:
+        return None
+    (node,) = users
+    if node.op_type != "ConvInteger" or node.domain or node.input(0) is not content or len(node.inputs) != 3:
+        return None
+    known = need(node.input(2))
+    while known is not zero:
+        mover = producers.get(known)
+        if mover is None or mover.domain or mover.op_type not in _SHAPERS:
+            return None
+        known = need(mover.input(0))
+    return node if node.attr("auto_pad", "NOTSET") == "NOTSET" else None
+
+
+def _padding_itself(
+    view: GraphView, around: tuple[Value, list[int]], content: Value, convolution: Node, zero: Value
+) -> tuple[Value, Value, tuple[Node, ...]]:
+    """The floats without the zeros, their bytes, and the convolution that pads these itself."""
+    source, zeros = around
+    kind = view.tensor_type(source)
+    assert kind is not None
+    bare = Value(f"{content.name}/bare", TensorType(DType.UINT8, kind.shape))
+    own = convolution.attr("pads") or (0,) * len(zeros)
+    pads = integers(int(a) + b for a, b in zip(own, zeros, strict=True))
+    made = Node(
+        convolution.op_type,
+        [bare, need(convolution.input(1)), zero],
+        (),
+        name=convolution.name,
+        attributes={**convolution.attributes, "pads": pads},
+        source=convolution.source,
+    )
+    made.outputs = list(convolution.outputs)
+    return source, bare, (made,)
 
 
 def _user(view: GraphView, matcher: Matcher, name: str, pattern: Pattern) -> Value | None:
