@@ -80,6 +80,27 @@ def test_a_detector_of_any_size_in_steps(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("target", ["host", "arm64-v8a"])
+def test_trees_for_any_number_of_rows(target: str, tmp_path: Path) -> None:
+    node = helper.make_node(
+        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1,
+        nodes_treeids=[0, 0, 0, 1, 1, 1], nodes_nodeids=[0, 1, 2, 0, 1, 2], nodes_featureids=[0, 0, 0, 2, 0, 0],
+        nodes_modes=["BRANCH_LEQ", "LEAF", "LEAF"] * 2, nodes_values=[0.1, 0.0, 0.0, -0.3, 0.0, 0.0],
+        nodes_truenodeids=[1, 0, 0] * 2, nodes_falsenodeids=[2, 0, 0] * 2, target_treeids=[0, 0, 1, 1],
+        target_nodeids=[1, 2, 1, 2], target_ids=[0] * 4, target_weights=[1.0, 2.0, 10.0, 20.0],
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", 1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("ai.onnx.ml", 3)], ir_version=8)
+    x = np.random.default_rng(4).standard_normal((200, 3)).astype(np.float32)
+    check(model, target, {"x": x}, tmp_path, {"x": (SizeRange(1, 300), 3)})
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("target", ["host", "armeabi-v7a"])
 def test_operators_of_mathematics(target: str, tmp_path: Path) -> None:
     operators = ["Floor", "Ceil", "Round", "Softmax", "Selu", "Elu", "Erf", "Sigmoid", "Gelu", "Softplus", "Mish"]

@@ -1,0 +1,1 @@
+"""TreeEnsemble and TreeEnsembleRegressor."""
