@@ -189,6 +189,11 @@ def build_library(
     named = dict(models) if isinstance(models, Mapping) else {"": models}
     if not named:
         raise UsageError("a library holds at least one model")
+    if isinstance(models, Mapping):
+        _check_names("fixed", fixed or {}, named)
+        flat = [name for name, values in (fixed or {}).items() if not isinstance(values, Mapping)]
+        if flat:
+            raise UsageError(f"fixed: it is a mapping for each of several models, and that of '{flat[0]}' is none")
     parts: list[_Part] = []
     pool = WeightPool()
     for number, (given, model) in enumerate(named.items()):
@@ -198,7 +203,7 @@ def build_library(
         symbol = symbol_of(given or (name if len(named) == 1 else "") or Path(loaded.file).stem)
         if any(part.symbol == symbol for part in parts):
             raise UsageError(f"two models of the library are called '{symbol}'; give them names of their own")
-        parts.append(_Part(symbol, loaded, loaded.signatures(_signatures(shapes, given)), pool, threads))
+        parts.append(_Part(symbol, loaded, loaded.signatures(_signatures(shapes, given, named)), pool, threads))
     report("planning", len(named), len(named))
     most = _MOST_WEIGHT_BYTES if facts.target.pointer_bits == 64 else _MOST_WEIGHT_BYTES_OF_32
     is_apart = weights == "file" and pool.nbytes > 0
@@ -217,11 +222,20 @@ def build_library(
         return _written(library, target, facts.target, parts, pool, is_apart, folder, staging, linker, needed, start)
 
 
-def _signatures(shapes: object, model: str) -> list[Shapes]:
+def _check_names(what: str, given: Mapping[str, Any], models: Mapping[str, Any]) -> None:
+    """What is said of several models is said by model: other names would be overlooked."""
+    unknown = [name for name in given if name not in models]
+    if unknown:
+        known = ", ".join(f"'{name}'" for name in models)
+        raise UsageError(f"{what}: there is no model '{unknown[0]}' in the library; its models: {known}")
+
+
+def _signatures(shapes: object, model: str, models: Mapping[str, Any]) -> list[Shapes]:
     """The signatures of one model."""
     if isinstance(shapes, Mapping):
         values = list(shapes.values())
         if values and all(isinstance(value, Sequence) and value and isinstance(value[0], Mapping) for value in values):
+            _check_names("shapes", shapes, models)
             return list(shapes.get(model, ()))
         return [shapes] if shapes else []
     return list(shapes)  # type: ignore[call-overload, no-any-return]

@@ -152,21 +152,27 @@ def _signatures(inputs: Inputs, texts: Sequence[str]) -> dict[str, list[Signatur
 
 def _owner(inputs: Inputs, text: str, option: str, form: str) -> tuple[str, str, str]:
     """Of ``INPUT=VALUE`` or ``MODEL:INPUT=VALUE`` the model, the input and the value."""
-    where, equals, rest = text.rpartition("=")
-    if not equals:
+    if "=" not in text:
         raise UsageError(f"{option} {text}: write it {form}")
-    prefix, colon, value = where.partition(":")
-    if colon and value in inputs.get(prefix, {}):
-        return prefix, value, rest
-    owners = [name for name, specs in inputs.items() if where in specs]
-    if not owners:
+    # names may hold all that parts them from the rest: the longest that fits is meant, of equal ones that with a model
+    found = [
+        (len(start), start != f"{name}=", model, name)
+        for model, specs in inputs.items()
+        for name in specs
+        for start in (f"{name}=", f"{model}:{name}=")
+        if text.startswith(start)
+    ]
+    if not found:
         known = ", ".join(f"'{one}'" for specs in inputs.values() for one in sorted(specs))
+        where = text.partition("=")[0]
         raise UsageError(f"{option} {text}: there is no input '{where}'; the inputs are {known}")
+    length, is_of_model, model, name = max(found)
+    owners = [each[2] for each in found if each[:2] == (length, is_of_model)]
     if len(owners) > 1:
         raise UsageError(
-            f"{option} {text}: {' and '.join(owners)} have an input '{where}'; say which, like {owners[0]}:{text}"
+            f"{option} {text}: {' and '.join(owners)} have an input '{name}'; say which, like {owners[0]}:{text}"
         )
-    return owners[0], where, rest
+    return model, name, text[length:]
 
 
 def _together(model: str, given: dict[str, list[tuple[int | SizeRange, ...]]]) -> list[Signature]:

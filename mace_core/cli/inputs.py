@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from mace_core.errors import UsageError
 from mace_core.inputs.files import load_archive, load_file
 from mace_core.inputs.pictures import PictureOptions
 from mace_core.tensor import DType, TensorSpec, TensorType
+from mace_core.tensor.numbers import array_of
 from mace_core.tensor.types import Shape, format_shape
 
 if TYPE_CHECKING:
@@ -127,12 +129,14 @@ def parse_fixed(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, 
 
 
 def _fixed_value(text: str, value: str, spec: TensorSpec) -> npt.NDArray[Any]:
-    if value.endswith(".npy"):
+    if value.lower().endswith(".npy"):
         return load_file(Path(value), spec, spec.shape, PictureOptions())
     parts = value.split(",")
+    if spec.dtype is DType.STRING and spec.shape is not None and all(size == 1 for size in spec.shape):
+        parts = [value]
     try:
-        items = np.array([_item(part, spec.dtype) for part in parts], spec.dtype.numpy)
-    except (ValueError, KeyError, OverflowError) as error:
+        items = array_of([_item(part, spec.dtype) for part in parts], spec.dtype)
+    except (ValueError, KeyError) as error:
         raise UsageError(f"--set {text}: '{value}' is no {spec.dtype.label}, or a .npy file") from error
     sizes = spec.shape if spec.shape is not None else ((len(parts),) if len(parts) > 1 else ())
     shape = tuple(size for size in sizes if isinstance(size, int))
@@ -140,10 +144,10 @@ def _fixed_value(text: str, value: str, spec: TensorSpec) -> npt.NDArray[Any]:
         shape = (len(parts),)
     if len(shape) < len(sizes):
         raise UsageError(f"--set {text}: the input '{spec}' has free sizes; give its value as a .npy file")
-    count = int(np.prod(shape, dtype=object))
+    count = _checked_count(spec, shape)
     if len(parts) not in (1, count):
         raise UsageError(f"--set {text}: the input '{spec}' has {count} elements, and there are {len(parts)} numbers")
-    return np.full(shape, items[0]) if len(parts) == 1 else items.reshape(shape)
+    return np.full(shape, items[0], items.dtype) if len(parts) == 1 else items.reshape(shape)
 
 
 def _item(text: str, dtype: DType) -> Any:
@@ -155,16 +159,19 @@ def _item(text: str, dtype: DType) -> Any:
         return text
     if dtype is DType.BOOL:
         return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
-    return int(text) if dtype.is_integer else float(text)
+    if "_" in text:
+        raise ValueError("Python's numbers may have a _ in them")
+    if dtype.is_integer:
+        return int(text)
+    number = float(text) if dtype.is_float else complex(text)
+    if np.isinf(number) and "inf" not in text.lower():
+        raise ValueError("the number is too large")
+    return number
 
 
 def random_input(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.Generator) -> npt.NDArray[Any]:
     """Normally distributed floats, small integers, or coin flips."""
-    elements = int(np.prod(shape, dtype=object)) if shape else 1
-    if elements * max(spec.dtype.bits, 8) // 8 > LARGEST_INPUT_BYTES:
-        raise UsageError(
-            f"the input '{spec.name}' of shape {list(shape)} would take {elements} elements; that is too large"
-        )
+    _checked_count(spec, shape)
     if spec.dtype is DType.STRING:
         return np.full(shape, "text", dtype=object)
     if spec.dtype is DType.BOOL:
@@ -173,6 +180,16 @@ def random_input(spec: TensorSpec, shape: tuple[int, ...], generator: np.random.
         limit = min(RANDOM_INTEGER_LIMIT, 1 << (spec.dtype.bits - 1))
         return np.asarray(generator.integers(0, limit, shape)).astype(spec.dtype.numpy)
     return np.asarray(generator.standard_normal(shape, np.float32)).astype(spec.dtype.numpy)
+
+
+def _checked_count(spec: TensorSpec, shape: tuple[int, ...]) -> int:
+    """The elements of a shape, for which there has to be memory."""
+    elements = math.prod(shape)
+    if elements * max(spec.dtype.bits, 8) // 8 > LARGEST_INPUT_BYTES:
+        raise UsageError(
+            f"the input '{spec.name}' of shape {list(shape)} would take {elements} elements; that is too large"
+        )
+    return elements
 
 
 def load_inputs(

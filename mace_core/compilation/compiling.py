@@ -314,10 +314,15 @@ class Compiling:
                 f"{name} ({reasons}); leave strict out to compile the others",
                 {each: {name: why} for why, names in elsewhere.items() for each in names},
             )
+        if not nodes:
+            raise UnsupportedError(
+                f"{self._label}: nothing is left to compile for {name}: the model computes nothing, or all of its "
+                "outputs are constants",
+                device=name,
+            )
         if outside == nodes:
             raise UnsupportedError(
-                f"{self._label}: nothing can be compiled for {name} ({reasons or 'no node is left to run'}); name "
-                "another device",
+                f"{self._label}: nothing can be compiled for {name} ({reasons}); name another device",
                 device=name,
             )
         sections = [self._kept.parts[key] for key in own]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mace_core.errors import InputError, UsageError
 from mace_core.inputs.pictures import SUFFIXES, PictureOptions, Tell, keep_quiet, load_picture, what_else
-from mace_core.tensor import TensorSpec
+from mace_core.tensor import DType, TensorSpec
 from mace_core.tensor.types import Shape
 
 
@@ -44,7 +44,15 @@ def load_file(
         raise InputError(f"'{path}' cannot be read as a .npy file{what_else(path)}: {error}") from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"'{path}' is an archive of arrays: give it as --npz {path}")
-    return array
+    return _of_extension(array, spec)
+
+
+def _of_extension(array: npt.NDArray[Any], spec: TensorSpec) -> npt.NDArray[Any]:
+    """An array as it was saved: numpy writes kinds that are not its own, as bfloat16, as so many bytes."""
+    is_unnamed = array.dtype.kind == "V" and array.dtype.names is None and array.dtype.subdtype is None
+    if not is_unnamed or spec.dtype is DType.STRING or array.dtype.itemsize != spec.dtype.numpy.itemsize:
+        return array
+    return array.view(spec.dtype.numpy) if spec.dtype.numpy.type.__module__ != "numpy" else array
 
 
 def load_archive(path: Path, by_name: Mapping[str, TensorSpec]) -> dict[str, npt.NDArray[Any]]:
@@ -61,7 +69,7 @@ def load_archive(path: Path, by_name: Mapping[str, TensorSpec]) -> dict[str, npt
                 raise InputError(f"--npz {path}: it is not an archive of arrays; a single array goes to --input")
             for name in archive.files:
                 if name in by_name:
-                    found[name] = archive[name]
+                    found[name] = _of_extension(archive[name], by_name[name])
             unknown = [name for name in archive.files if name not in by_name]
     except MemoryError:
         raise InputError(f"'{path}' declares an array that is larger than the memory left") from None

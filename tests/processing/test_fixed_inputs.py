@@ -15,10 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 import mace_core as mace
 from mace_core.ahead_of_time import build_library
+from mace_core.cli.compile_library import _inputs, _values
+from mace_core.cli.inputs import parse_fixed
 from mace_core.cli.main import main
 from mace_core.errors import UnsupportedError, UsageError
 from mace_core.frontend.load import load_model
 from mace_core.processing import fix_inputs
+from mace_core.scheduler.planning.specs import every_input
 
 FLOAT, BOOL, INT64 = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT64
 
@@ -186,3 +189,168 @@ def test_a_package_is_tried_with_the_shapes_that_it_was_compiled_for(
     with mace.Session(out, devices=["cpu"]) as session:
         assert session.assume_shapes().shapes == {"x": (7,)}
         assert session.assume_shapes({"x": (9,)}).shapes == {"x": (9,)}
+
+
+def passing(dtype: str, shape: list[int | str]) -> onnx.ModelProto:
+    """Two inputs that are outputs again: x, and v of a type and shape."""
+    kind = getattr(TensorProto, dtype.upper())
+    inputs = [helper.make_tensor_value_info("x", FLOAT, [2]), helper.make_tensor_value_info("v", kind, shape)]
+    outputs = [helper.make_tensor_value_info("y", FLOAT, [2]), helper.make_tensor_value_info("w", kind, shape)]
+    nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["v"], ["w"])]
+    graph = helper.make_graph(nodes, "passing", inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "wanted"),
+    [
+        ("float", "-1.5,inf", [-1.5, np.inf]),
+        ("float", "1e39,0", None),
+        ("float", "1e400,0", None),
+        ("float16", "65504,-1", [65504, -1]),
+        ("float16", "70000,1", None),
+        ("bfloat16", "0.5,1e38", [0.5, 1e38]),
+        ("float8e4m3fn", "448,2", [448, 2]),
+        ("float8e4m3fn", "1000,2", None),
+        ("float4e2m1", "6,-0.5", [6, -0.5]),
+        ("float4e2m1", "300,1", None),
+        ("float4e2m1", "nan,1", None),
+        ("int4", "-8,7", [-8, 7]),
+        ("int4", "8,0", None),
+        ("uint4", "-1,1", None),
+        ("int64", f"{2**63 - 1},{-(2**63)}", [2**63 - 1, -(2**63)]),
+        ("int64", f"{2**63},1", None),
+        ("uint64", f"{2**64 - 1},0", [2**64 - 1, 0]),
+        ("int32", "1_0,2", None),
+        ("int32", "0x10,1", None),
+        ("double", "1e400,0", None),
+        ("complex64", "1+2j,-3", [1 + 2j, -3]),
+        ("complex64", "1e39,0", None),
+        ("string", "a=b,ä", ["a=b", "ä"]),
+        ("string", "longer", ["longer", "longer"]),
+    ],
+)
+def test_a_type_holds_what_is_set_or_refuses_it(dtype: str, text: str, wanted: list[Any] | None) -> None:
+    """Nothing wraps around, and nothing finite becomes infinite."""
+    graph = load_model(passing(dtype, [2]))
+    specs = every_input(graph)
+    if wanted is None:
+        with pytest.raises(UsageError, match=rf"--set v=.* is no {specs[1].dtype.label}"):
+            parse_fixed([f"v={text}"], specs)
+        return
+    values = parse_fixed([f"v={text}"], specs)
+    with mace.Session(fix_inputs(graph, values), devices=["cpu"]) as session:
+        found = session.run({"x": np.zeros(2, np.float32)})["w"]
+    exact = wanted if found.dtype.kind in "iuOc" else np.array(wanted).astype(found.dtype).astype(float).tolist()
+    assert (found if found.dtype.kind in "iuOc" else found.astype(float)).tolist() == exact
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        ("float", [10**400, 1]),
+        ("float", [None, 1]),
+        ("float", [1, [2]]),
+        ("float", [1j, 1]),
+        ("float", ["1", "2"]),
+        ("int4", [10**30, 0]),
+        ("int32", [1.5, 0]),
+        ("bool", [10**30, 0]),
+        ("string", [1, 2]),
+        ("string", [b"a", "a"]),
+        ("string", np.array([object(), "a"])),
+    ],
+)
+def test_python_values_that_are_none_of_the_type(dtype: str, value: Any) -> None:
+    with pytest.raises(UsageError, match="the input 'v' is"):
+        fix_inputs(passing(dtype, [2]), {"v": value})
+
+
+def test_arrays_of_other_byte_orders_and_of_kinds_that_numpy_does_not_name(tmp_path: Path) -> None:
+    from mace_core.tensor import DType
+
+    swapped = np.array([1.5, -2], ">f4")
+    fixed = fix_inputs(passing("float", [2]), {"v": swapped}).initializers["v"].constant
+    assert fixed is not None and fixed.numpy().tolist() == [1.5, -2]
+    texts = fix_inputs(passing("string", [2]), {"v": np.array(["ab", "c"])}).initializers["v"].constant
+    assert texts is not None and texts.numpy().tolist() == ["ab", "c"]
+    narrow = DType.BFLOAT16.numpy
+    np.save(tmp_path / "v.npy", np.array([1.5, -2], narrow))
+    np.save(tmp_path / "wide.npy", np.array([1, 2], np.uint16))
+    graph = load_model(passing("bfloat16", [2]))
+    values = parse_fixed([f"v={tmp_path / 'v.npy'}"], every_input(graph))
+    assert values["v"].dtype == narrow and values["v"].astype(float).tolist() == [1.5, -2]
+    with pytest.raises(UsageError, match="bfloat16, and the value for it uint16"):
+        fix_inputs(graph, parse_fixed([f"v={tmp_path / 'wide.npy'}"], every_input(graph)))
+
+
+def shared() -> onnx.ModelProto:
+    """y = x * v + w, where x is (n, n) and v and w are (n)."""
+    inputs = [helper.make_tensor_value_info(name, FLOAT, ["n"] * rank) for name, rank in (("x", 2), ("v", 1), ("w", 1))]
+    nodes = [helper.make_node("Mul", ["x", "v"], ["z"]), helper.make_node("Add", ["z", "w"], ["y"])]
+    y = helper.make_tensor_value_info("y", FLOAT, ["n", "n"])
+    graph = helper.make_graph(nodes, "shared", inputs, [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_symbol_has_the_size_of_the_value_in_other_inputs_too() -> None:
+    graph = fix_inputs(shared(), {"v": [1, 2, 3]})
+    assert [(value.name, str(value.type)) for value in graph.inputs] == [("x", "float32[3, 3]"), ("w", "float32[3]")]
+    assert str(graph.outputs[0].type) == "float32[3, 3]"
+    with pytest.raises(UsageError, match="'n' is 3 in the value for the input 'v', and 2 in that for 'w'"):
+        fix_inputs(shared(), {"v": [1, 2, 3], "w": [1, 2]})
+
+
+def test_names_and_values_with_signs_that_part_them(tmp_path: Path) -> None:
+    """A library of two models: what is set goes to the longest name that fits."""
+    names = ["a=b", "serving:0", "c,d e.f", "x"]
+    inputs = [helper.make_tensor_value_info(name, FLOAT, [2]) for name in names]
+    y = helper.make_tensor_value_info("y", FLOAT, [2])
+    graph = helper.make_graph([helper.make_node("Sum", names, ["y"])], "names", inputs, [y])
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "n.onnx")
+    (tmp_path / "d=e").mkdir()
+    np.save(tmp_path / "d=e" / "v.npy", np.ones(2, np.float32))
+    found = _inputs({"n": str(tmp_path / "n.onnx"), "o": str(tmp_path / "n.onnx")})
+    texts = ["n:a=b=1,2", f"o:serving:0={tmp_path}/d=e/v.npy", "n:c,d e.f=5"]
+    values = _values(found, texts)
+    assert {model: {name: array.tolist() for name, array in each.items()} for model, each in values.items()} == {
+        "n": {"a=b": [1, 2], "c,d e.f": [5, 5]},
+        "o": {"serving:0": [1, 1]},
+    }
+    for text, told in (("x=1", "n and o have an input 'x'; say which, like n:x=1"), ("n:q=1", "no input 'n:q'")):
+        with pytest.raises(UsageError, match=told):
+            _values(found, [text])
+
+
+def test_models_that_are_not_there_are_told(saved: str, tmp_path: Path) -> None:
+    for given, told in (
+        ({"fixed": {"two": {"double": True}}}, "fixed: there is no model 'two' in the library; its models: 'one'"),
+        ({"fixed": {"one": 1}}, "a mapping for each"),
+        ({"shapes": {"two": [{"x": (3,)}]}}, "shapes: there is no model 'two'"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            build_library({"one": saved}, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_network_of_constants(tmp_path: Path) -> None:
+    """Some of it is computed exactly beforehand, and fed to the rest, which a device computes."""
+    rng = np.random.default_rng(2)
+    x = helper.make_tensor_value_info("x", FLOAT, [1, 128, 128, 3])
+    y = helper.make_tensor_value_info("y", FLOAT, None)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["planes", "kernel"], ["h"], strides=[2, 2]),
+        helper.make_node("Tanh", ["h"], ["y"]),
+    ]
+    kernel = numpy_helper.from_array(rng.standard_normal((8, 3, 3, 3)).astype(np.float32), "kernel")
+    graph = helper.make_graph(nodes, "net", [x], [y], [kernel])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    value = rng.standard_normal((1, 128, 128, 3)).astype(np.float32)
+    right = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    with mace.Session(fix_inputs(model, {"x": value}), devices=["cpu"]) as session:
+        np.testing.assert_allclose(session.run({})["y"], right.run(None, {"x": value})[0], rtol=0, atol=1e-5)
+    library = build_library(model, tmp_path / "out", fixed={"x": value})
+    assert not library.models[0].inputs
+    with pytest.raises(UnsupportedError, match="all of its outputs are constants"):
+        mace.compile(model, tmp_path / "out.mace", devices="cpu", fixed={"x": value})

@@ -91,11 +91,12 @@ def _feeding(graph: Graph) -> tuple[Graph, list[RuntimeValue]]:
 
     Providers may compute with constant parameters beforehand, and round differently then.
     """
-    stands_for = {
-        value: Value(value.name, value.type)
+    contents = {
+        value: value.constant  # what was computed before has a producer, too
         for value in graph.initializers.values()
         if value.constant is not None and value.constant.dtype.is_float
     }
+    stands_for = {value: Value(value.name, value.type) for value in contents}
     fed = Graph(graph.name)
     fed.opset_imports = graph.opset_imports
     fed.inputs = list(stands_for.values())
@@ -108,10 +109,7 @@ def _feeding(graph: Graph) -> tuple[Graph, list[RuntimeValue]]:
             Node(node.op_type, inputs, results, name=node.name, domain=node.domain, attributes=node.attributes)
         )
     fed.outputs = [stands_for[value] for value in graph.outputs]
-    feeds: list[RuntimeValue] = [
-        value.constant.numpy() for value in stands_for if value.constant is not None and value.producer is None
-    ]
-    return fed, feeds
+    return fed, [content.numpy() for content in contents.values()]
 
 
 def _no_pin(node: Node) -> None:
