@@ -55,7 +55,7 @@ WEIGHT_PLACES = ("inside", "file")
 _ALLOWED = frozenset(
     (
         "posix_memalign", "free", "memset", "memcpy", "memmove", "memcmp", "snprintf", "syscall", "clock_gettime",
-        "sched_yield", "madvise", "pthread_self", "pthread_create", "pthread_join", "_GLOBAL_OFFSET_TABLE_",
+        "sched_yield", "madvise", "pthread_self", "pthread_create", "pthread_join", "getpid", "_GLOBAL_OFFSET_TABLE_",
     )
 )  # fmt: skip
 
@@ -268,7 +268,10 @@ class _Part:
             [value.name for value in model.inputs],
             [value.name for value in model.outputs],
             ranks,
-            [element_bytes(type.dtype.bits) for type in outputs],
+            [
+                element_bytes(type.dtype.bits)
+                for type in (*(_type_of(value, model) for value in model.inputs), *outputs)
+            ],
             signatures,
             weights,
             shapes or "a model without inputs",

@@ -90,7 +90,7 @@ class TableMaker:
         shapes_text: str,
         threads: int,
     ) -> None:
-        """``element_bytes``: of the outputs; ``shapes_text``: for which shapes the model is built, in words."""
+        """``element_bytes``: of inputs and outputs; ``shapes_text``: for which shapes the model is built, in words."""
         self._words: list[int] = []
         self._kernels: dict[str, int] = {}
         self._steps: list[tuple[str, str]] = []
@@ -117,6 +117,11 @@ class TableMaker:
             self._messages[number] = text
         self._messages += [_literal(f"the input '{each}' is NULL") for each in inputs]
         self._messages += [_literal(f"the output '{each}' is NULL") for each in outputs]
+        kinds = [("input", each) for each in inputs] + [("output", each) for each in outputs]
+        self._messages += [
+            _literal(f"the address of the {kind} '{each}' is no multiple of {size}, the bytes of an element")
+            for (kind, each), size in zip(kinds, element_bytes, strict=True)
+        ]
 
     def make(self) -> Tables:
         """All tables."""
@@ -133,6 +138,7 @@ class TableMaker:
         head[ModelWord.STARTS] = self._put(starts)
         head[ModelWord.LARGEST] = self._put(largest)
         head[ModelWord.VARIANT_ROWS] = self._put(word for row in rows for word in row)
+        head[ModelWord.ELEMENTS] = self._put(self._element_bytes)
         head[ModelWord.KERNELS] = len(self._kernels)
         head[ModelWord.MOST_THREADS] = self._most_threads()
         regions, state_bytes = self._regions(starts[-1])
@@ -226,7 +232,7 @@ class TableMaker:
                 CopyWord.KIND: int(copy.kind),
                 CopyWord.SOURCE: source,
                 CopyWord.TARGET: copy.target,
-                CopyWord.ELEMENT_BYTES: self._element_bytes[copy.target],
+                CopyWord.ELEMENT_BYTES: self._element_bytes[len(self._inputs) + copy.target],
             }
             copies += [words[word] for word in list(CopyWord)[:-1]]
         self._list(row, VariantWord.COPIES, copies, int(CopyWord.SIZE))

@@ -160,7 +160,7 @@ def _item(text: str, dtype: DType) -> Any:
     if dtype is DType.BOOL:
         return {"true": True, "1": True, "false": False, "0": False}[text.strip().lower()]
     if "_" in text:
-        raise ValueError("Python's numbers may have a _ in them")
+        raise ValueError("a number has no _ in it")
     if dtype.is_integer:
         return int(text)
     number = float(text) if dtype.is_float else complex(text)

@@ -160,10 +160,6 @@ control:
   store i64 4611686018427387904, ptr %slice.at   ; nobody has to look at signals
   %flag.at = getelementptr i64, ptr %control.at, i64 CANCEL
   store ptr %cancel.at, ptr %flag.at
-  %idle.at = getelementptr i64, ptr %pool.at, i64 IDLE_WORD
-  store i64 IDLE_NS, ptr %idle.at
-  %active.at = getelementptr i64, ptr %pool.at, i64 ACTIVE_WORD
-  store i64 ACTIVE_NS, ptr %active.at
   store i64 1, ptr %threads.at
   %started = call i32 @mace_library_set_threads(ptr %instance, i32 %threads)
   %is.started = icmp eq i32 %started, 0

@@ -117,6 +117,7 @@ def _filled(text: str, target: Target, kernels: LibraryKernels) -> str:
         "MODEL_STARTS": ModelWord.STARTS.value,
         "MODEL_MOST_THREADS": ModelWord.MOST_THREADS.value,
         "SLICE_NS": Control.SLICE_NS.value,
+        "WORDS_OF_POOL": 8 * PoolWord.SIZE.value,
         "IDLE_WORD": PoolWord.IDLE_SPIN_NS.value,
         "ACTIVE_WORD": PoolWord.ACTIVE_SPIN_NS.value,
         "IDLE_NS": IDLE_SPIN_NS,

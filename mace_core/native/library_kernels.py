@@ -78,7 +78,7 @@ _C_STEPS, _C_STEP_COUNT, _C_WORDS, _C_RELOCATIONS, _C_RELOCATION_COUNT, _C_BASES
         Control.BASES,
     )
 )
-_M_VARIANTS, _M_VARIANT_ROWS, _M_INPUTS, _M_OUTPUTS, _M_STARTS, _M_LARGEST, _M_REGIONS = (
+_M_VARIANTS, _M_VARIANT_ROWS, _M_INPUTS, _M_OUTPUTS, _M_STARTS, _M_LARGEST, _M_REGIONS, _M_ELEMENTS = (
     int(word)
     for word in (
         ModelWord.VARIANTS,
@@ -88,6 +88,7 @@ _M_VARIANTS, _M_VARIANT_ROWS, _M_INPUTS, _M_OUTPUTS, _M_STARTS, _M_LARGEST, _M_R
         ModelWord.STARTS,
         ModelWord.LARGEST,
         ModelWord.REGIONS,
+        ModelWord.ELEMENTS,
     )
 )
 (
@@ -269,9 +270,15 @@ def bind_run() -> Kernel:
 
     def kernel(args: Any, begin: Any, end: Any, chunk: Any) -> None:
         tables, addresses, bases = i64(args[_MODEL_TABLES]), i64(args[_ADDRESSES]), i64(args[_BASES])
-        for i in range(tables[_M_INPUTS] + tables[_M_OUTPUTS]):
+        tensors = tables[_M_INPUTS] + tables[_M_OUTPUTS]
+        elements = tables[_M_ELEMENTS]
+        for i in range(tensors):
             if addresses[i] == 0:
                 args[_ERROR] = _FIRST_OWN + i
+                args[_RESULT] = ARGUMENT_ERROR
+                return
+            if addresses[i] & (tables[elements + i] - 1) != 0:
+                args[_ERROR] = _FIRST_OWN + tensors + i
                 args[_RESULT] = ARGUMENT_ERROR
                 return
         workspace, room = args[_GIVEN], args[_GIVEN_BYTES]

@@ -8,6 +8,13 @@ from __future__ import annotations
 SERIAL = """
 define hidden i32 @mace_library_set_threads(ptr %instance, i32 %count) {
 INSTANCE_WORDS
+  %running = load atomic i64, ptr %busy.at acquire, align 8
+  %free = icmp eq i64 %running, 0
+  br i1 %free, label %claim, label %busy
+busy:
+  ret i32 7
+claim:
+  call void @note(ptr %instance, i64 0, i64 0)
   %bad = icmp slt i32 %count, 0
   br i1 %bad, label %refuse, label %accept
 refuse:
@@ -30,6 +37,7 @@ INSTANCE_WORDS
 THREADED = """
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_join(PTHREAD, ptr)
+declare i32 @getpid()
 
 define internal ptr @worker(ptr %row) {
   %pool.at = getelementptr i64, ptr %row, i64 1
@@ -68,6 +76,14 @@ declare i64 @llvm.umin.i64(i64, i64)
 define hidden i32 @mace_library_set_threads(ptr %instance, i32 %count) {
 entry:
 INSTANCE_WORDS
+  %claimed = cmpxchg ptr %busy.at, i64 0, i64 1 acq_rel monotonic, align 8
+  %free = extractvalue { i64, i1 } %claimed, 1
+  br i1 %free, label %claim, label %busy
+
+busy:                       ; a run counts on the threads that it has
+  ret i32 7
+
+claim:
   call void @note(ptr %instance, i64 0, i64 0)
   %asked = sext i32 %count to i64
   %bad = icmp slt i32 %count, 0
@@ -75,9 +91,26 @@ INSTANCE_WORDS
 
 refuse:
   call void @note(ptr %instance, i64 BAD_THREADS, i64 %asked)
-  ret i32 1
+  br label %end
 
 accept:
+  %process.now = call i32 @getpid()
+  %process.word = zext i32 %process.now to i64
+  %process.before = load i64, ptr %process.at
+  %is.here = icmp eq i64 %process.word, %process.before
+  br i1 %is.here, label %choose, label %begin
+
+begin:                      ; there are no threads: none were started, or those of the parent of a fork
+  store i64 %process.word, ptr %process.at
+  store i64 0, ptr %workers.at
+  %cleared = call ptr @memset(ptr %pool.at, i32 0, SIZE WORDS_OF_POOL)
+  %idle.at = getelementptr i64, ptr %pool.at, i64 IDLE_WORD
+  store i64 IDLE_NS, ptr %idle.at
+  %active.at = getelementptr i64, ptr %pool.at, i64 ACTIVE_WORD
+  store i64 ACTIVE_NS, ptr %active.at
+  br label %choose
+
+choose:
   %all = icmp eq i32 %count, 0
   br i1 %all, label %count.them, label %known
 
@@ -86,7 +119,7 @@ count.them:
   br label %known
 
 known:
-  %wished = phi i64 [ %asked, %accept ], [ %there, %count.them ]
+  %wished = phi i64 [ %asked, %choose ], [ %there, %count.them ]
   %tables = load ptr, ptr %tables.at
   %most.at = getelementptr i64, ptr %tables, i64 MODEL_MOST_THREADS
   %most = load i64, ptr %most.at
@@ -118,18 +151,28 @@ started:
 short:
   %running = add i64 %have, 1
   call void @note(ptr %instance, i64 STARTED, i64 %running)
-  ret i32 5
+  br label %end
 
 done:
   store i64 %wanted, ptr %threads.at
-  ret i32 0
+  br label %end
+
+end:
+  %answer = phi i32 [ 1, %refuse ], [ 5, %short ], [ 0, %done ]
+  store atomic i64 0, ptr %busy.at release, align 8
+  ret i32 %answer
 }
 
 define hidden void @mace_library_destroy(ptr %instance) {
 entry:
 INSTANCE_WORDS
   %have = load i64, ptr %workers.at
-  %none = icmp eq i64 %have, 0
+  %process.now = call i32 @getpid()
+  %process.word = zext i32 %process.now to i64
+  %process.before = load i64, ptr %process.at
+  %is.forked = icmp ne i64 %process.word, %process.before
+  %no.workers = icmp eq i64 %have, 0
+  %none = or i1 %no.workers, %is.forked   ; the child of a fork has no threads to end
   br i1 %none, label %release, label %stop
 
 stop:

@@ -55,6 +55,7 @@ class InstanceWord(IntEnum):
     GIVEN_BYTES = 30
     STEP_NAMES = 31  # number of the first of the plan's steps among those of the model
     STEP_COUNT = 32
+    PROCESS = 33  # that started the threads: the child of a fork has none of them
     CONTROL = 40
     POOL = 64
     THREAD_ROWS = 112
@@ -78,7 +79,8 @@ class ModelWord(IntEnum):
     KERNELS = 6
     REGIONS = 7  # place of the indices of words at which the regions of an instance begin, see `REGIONS`
     MOST_THREADS = 8
-    SIZE = 9
+    ELEMENTS = 9  # place of the bytes of an element of each tensor: a power of two
+    SIZE = 10
 
 
 REGIONS = (
@@ -160,7 +162,10 @@ class CopyKind(IntEnum):
 
 
 class Message(IntEnum):
-    """Numbers of the messages of every model; behind them are those of its inputs, its outputs and its faults."""
+    """Numbers of the messages of every model.
+
+    Behind them are those of its inputs and outputs that are NULL, of the same that are not aligned, and of its faults.
+    """
 
     NONE = 0
     NO_ARRAYS = 1

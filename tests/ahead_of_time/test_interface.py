@@ -17,10 +17,10 @@ from programs import TOOLCHAINS, link, skip_without
 from mace_core.ahead_of_time import SizeRange, build_library
 
 
-def table_model() -> onnx.ModelProto:
+def table_model(columns: int = 4) -> onnx.ModelProto:
     """Adds a row of a table, which an input numbers, and multiplies by a matrix."""
-    table = numpy_helper.from_array(np.arange(8, dtype=np.float32).reshape(2, 4), "table")
-    matrix = numpy_helper.from_array(np.eye(4, dtype=np.float32), "matrix")
+    table = numpy_helper.from_array(np.arange(2 * columns, dtype=np.float32).reshape(2, columns), "table")
+    matrix = numpy_helper.from_array(np.eye(columns, dtype=np.float32), "matrix")
     nodes = [
         helper.make_node("Gather", ["table", "i"], ["row"], name="pick"),
         helper.make_node("Add", ["x", "row"], ["sum"], name="add"),
@@ -30,10 +30,10 @@ def table_model() -> onnx.ModelProto:
         nodes,
         "rows",
         [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4]),
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", columns]),
             helper.make_tensor_value_info("i", TensorProto.INT64, [1]),
         ],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", columns])],
         [table, matrix],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

@@ -526,7 +526,8 @@ class Instance {
 
   mace_status check(mace_status status) {
     if (status == MACE_OK) return succeed();
-    const char *told = instance_ != nullptr ? mace_error(instance_) : "";
+    // of another thread's call it says nothing
+    const char *told = instance_ != nullptr && status != MACE_ERROR_BUSY ? mace_error(instance_) : "";
     return fail(status, "%s", told[0] != '\0' ? told : mace_status_text(status));
   }
 

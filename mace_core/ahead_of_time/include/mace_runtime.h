@@ -11,7 +11,8 @@
  *     mace_destroy(instance);
  *
  * A model is read-only data, shared by all threads.  An instance is memory for one run at a time; several instances of
- * one model run at the same time.  No function writes to standard output or ends the program.
+ * one model run at the same time.  No function writes to standard output or ends the program.  An instance or a model that
+ * is NULL, as mace_create leaves it where it fails, is an error, and no crash, for every function.
  *
  * Libraries that different versions of MACE have built may be linked into one program: each brings its own code, and
  * this header calls it through the model.  Fields are only ever added at the ends of structures.
@@ -33,7 +34,7 @@ extern "C" {
 
 typedef enum mace_status {
   MACE_OK = 0,
-  MACE_ERROR_ARGUMENT = 1,  /* a pointer that is NULL, an index or a count that does not exist */
+  MACE_ERROR_ARGUMENT = 1,  /* a pointer that is NULL or not aligned, an index or a count that does not exist */
   MACE_ERROR_SHAPE = 2,     /* the model was not built for this shape */
   MACE_ERROR_MEMORY = 3,    /* no memory was left, or what was given is too small */
   MACE_ERROR_DATA = 4,      /* the content of an input is wrong: an index that is out of range, say */
@@ -148,7 +149,9 @@ static inline mace_status mace_create(const mace_model *model, int32_t threads, 
 
 /* The size of the file of weights that a library wants which was built with `mace compile --weights file`; 0 for all
  * others, which have their weights in them. */
-static inline size_t mace_weight_bytes(const mace_model *model) { return model->minor < 1 ? 0 : model->weight_bytes; }
+static inline size_t mace_weight_bytes(const mace_model *model) {
+  return model == NULL || model->minor < 1 ? 0 : model->weight_bytes;
+}
 
 #define MACE_WEIGHT_KEY_BYTES 32
 #define MACE_WEIGHT_HEAD_BYTES 128
@@ -157,6 +160,7 @@ static inline size_t mace_weight_bytes(const mace_model *model) { return model->
  *
  * weights: the content, at an address that is a multiple of 64 (`mace_weights.h` maps a file so). */
 static inline mace_status mace_match_weights(const mace_model *model, const void *weights, size_t bytes) {
+  if (model == NULL) return MACE_ERROR_ARGUMENT;
   if (mace_weight_bytes(model) == 0) return weights == NULL ? MACE_OK : MACE_ERROR_WEIGHTS;
   if (weights == NULL || bytes != model->weight_bytes) return MACE_ERROR_WEIGHTS;
   if ((uintptr_t)weights % 64 != 0) return MACE_ERROR_ARGUMENT;
@@ -214,8 +218,8 @@ static inline mace_status mace_create_with_in(const mace_model *model, const voi
 
 /* How much memory an instance takes without its workspace, and the workspace of the largest shapes.  Both are multiples
  * of 64. */
-static inline size_t mace_instance_bytes(const mace_model *model) { return model->instance_bytes; }
-static inline size_t mace_workspace_bytes(const mace_model *model) { return model->workspace_bytes; }
+static inline size_t mace_instance_bytes(const mace_model *model) { return model == NULL ? 0 : model->instance_bytes; }
+static inline size_t mace_workspace_bytes(const mace_model *model) { return model == NULL ? 0 : model->workspace_bytes; }
 
 /* The same in memory of the caller, of any alignment, which stays until mace_destroy: with one thread nothing is
  * allocated, then or later.
@@ -236,7 +240,10 @@ static inline void mace_destroy(mace_instance *instance) {
   if (instance != NULL) instance->model->destroy(instance);
 }
 
-/* How many threads take part in the next runs; see mace_create.  Not during a run. */
+/* How many threads take part in the next runs; see mace_create.  During a run it is MACE_ERROR_BUSY.
+ *
+ * The child of a fork has the instances of its parent but none of their threads, and runs with one until this is called,
+ * which starts its own.  What another thread ran at the time of the fork stays busy in the child. */
 static inline mace_status mace_set_threads(mace_instance *instance, int32_t threads) {
   return instance == NULL ? MACE_ERROR_ARGUMENT : instance->model->set_threads(instance, threads);
 }
@@ -246,15 +253,15 @@ static inline mace_status mace_set_threads(mace_instance *instance, int32_t thre
 /* The number of an input or an output; -1 where none has the name. */
 static inline int32_t mace_find(const mace_tensor *tensors, int32_t count, const char *name) {
   int32_t i;
-  for (i = 0; i < count; ++i)
+  for (i = 0; name != NULL && i < count; ++i)
     if (strcmp(tensors[i].name, name) == 0) return i;
   return -1;
 }
 static inline int32_t mace_find_input(const mace_model *model, const char *name) {
-  return mace_find(model->inputs, model->input_count, name);
+  return model == NULL ? -1 : mace_find(model->inputs, model->input_count, name);
 }
 static inline int32_t mace_find_output(const mace_model *model, const char *name) {
-  return mace_find(model->outputs, model->output_count, name);
+  return model == NULL ? -1 : mace_find(model->outputs, model->output_count, name);
 }
 
 /* Bytes of one element. */
@@ -270,7 +277,8 @@ static inline size_t mace_type_bytes(int32_t type) {
 /* Choose the shapes of the inputs for the next runs: for each input its dimensions, or NULL to leave them.
  *
  * Only models that were built for several shapes take others than those of `largest`.  Where the model was not built
- * for these (MACE_ERROR_SHAPE), the shapes stay what they were.  Not during a run; nothing is allocated. */
+ * for these (MACE_ERROR_SHAPE), the shapes stay what they were.  During a run it is MACE_ERROR_BUSY; nothing is
+ * allocated. */
 static inline mace_status mace_set_shapes(mace_instance *instance, const int64_t *const *shapes) {
   return instance == NULL ? MACE_ERROR_ARGUMENT : instance->model->set_shapes(instance, shapes);
 }
@@ -278,10 +286,10 @@ static inline mace_status mace_set_shapes(mace_instance *instance, const int64_t
 /* The shape that an input or an output has in the next run: as many numbers as its rank says.  NULL where there is no
  * such input or output. */
 static inline const int64_t *mace_input_shape(const mace_instance *instance, int32_t index) {
-  return instance->model->shape(instance, 0, index);
+  return instance == NULL ? NULL : instance->model->shape(instance, 0, index);
 }
 static inline const int64_t *mace_output_shape(const mace_instance *instance, int32_t index) {
-  return instance->model->shape(instance, 1, index);
+  return instance == NULL ? NULL : instance->model->shape(instance, 1, index);
 }
 
 /* Its size in bytes at a shape; below, at that of the next run, 0 where there is no such input or output. */
@@ -322,18 +330,22 @@ static inline mace_status mace_run_in(mace_instance *instance, const void *const
 /* --- state --- */
 
 /* How many inputs are state: 0 for a model that remembers nothing. */
-static inline int32_t mace_state_count(const mace_model *model) { return model->minor < 1 ? 0 : model->state_count; }
+static inline int32_t mace_state_count(const mace_model *model) {
+  return model == NULL || model->minor < 1 ? 0 : model->state_count;
+}
 
 /* Fill the inputs that are state with what the first run of a stream is fed; the other inputs are not looked at.
  *
  * inputs: as of mace_run; the memory of state can be written to. */
 static inline void mace_start_states(const mace_instance *instance, const void *const *inputs) {
   int32_t i;
+  if (instance == NULL || inputs == NULL) return;
   for (i = 0; i < mace_state_count(instance->model); ++i) {
     const mace_state *state = &instance->model->states[i];
     const size_t bytes = mace_input_bytes(instance, state->input);
     char *memory = (char *)(uintptr_t)inputs[state->input];
     size_t at;
+    if (memory == NULL) continue;
     if (state->start == NULL) memset(memory, 0, bytes);
     for (at = 0; state->start != NULL && at + (size_t)state->start_bytes <= bytes; at += (size_t)state->start_bytes)
       memcpy(memory + at, state->start, (size_t)state->start_bytes);
@@ -344,6 +356,7 @@ static inline void mace_start_states(const mace_instance *instance, const void *
  * nothing is copied; behind a run that failed, do not call it, and the state is what it was. */
 static inline void mace_keep_states(const mace_instance *instance, const void **inputs, void **outputs) {
   int32_t i;
+  if (instance == NULL || inputs == NULL || outputs == NULL) return;
   for (i = 0; i < mace_state_count(instance->model); ++i) {
     const mace_state *state = &instance->model->states[i];
     void *before = (void *)(uintptr_t)inputs[state->input];
@@ -354,25 +367,29 @@ static inline void mace_keep_states(const mace_instance *instance, const void **
 
 /* What the shapes of the next run need; at most mace_workspace_bytes. */
 static inline size_t mace_needed_workspace(const mace_instance *instance) {
-  return instance->model->needed_workspace(instance);
+  return instance == NULL ? 0 : instance->model->needed_workspace(instance);
 }
 
 /* Let the run in progress come to an end soon (MACE_ERROR_CANCELLED).  From any thread; without effect on later runs. */
-static inline void mace_cancel(mace_instance *instance) { instance->model->cancel(instance); }
+static inline void mace_cancel(mace_instance *instance) {
+  if (instance != NULL) instance->model->cancel(instance);
+}
 
 /* Let `hook` hear of the steps of the next runs, which are slower by the reading of clocks; NULL ends that. */
 static inline void mace_set_profile(mace_instance *instance, mace_profile_hook hook, void *user) {
-  instance->model->set_profile(instance, hook, user);
+  if (instance != NULL) instance->model->set_profile(instance, hook, user);
 }
 
 /* What went wrong with the latest call, as a sentence; "" where nothing did.  It stays until the next call. */
-static inline const char *mace_error(mace_instance *instance) { return instance->model->error(instance); }
+static inline const char *mace_error(mace_instance *instance) {
+  return instance == NULL ? "there is no instance: it was not made" : instance->model->error(instance);
+}
 
 /* What a status means, where there is no instance to ask. */
 static inline const char *mace_status_text(mace_status status) {
   switch (status) {
     case MACE_OK: return "all is well";
-    case MACE_ERROR_ARGUMENT: return "a pointer is NULL, or an index or a count does not exist";
+    case MACE_ERROR_ARGUMENT: return "a pointer is NULL or not aligned, or an index or a count does not exist";
     case MACE_ERROR_SHAPE: return "the model was not built for this shape";
     case MACE_ERROR_MEMORY: return "there is not enough memory";
     case MACE_ERROR_DATA: return "the content of an input is wrong";

@@ -8,6 +8,8 @@
  *     mace_unmap_weights(&weights);
  *
  * The file is mapped: processes share it, and the system reads what is used. Models of one library share one file.
+ * Whoever replaces it while it is mapped renames a new one over it: where a file gets shorter, a run that reads what is
+ * no longer there ends the program (SIGBUS).
  * On Android, AAsset_openFileDescriptor gives what mace_map_weights_at takes, of an asset that is stored uncompressed.
  */
 #ifndef MACE_WEIGHTS_H

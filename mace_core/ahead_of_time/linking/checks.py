@@ -18,9 +18,9 @@ from mace_core.native.loader import ALLOWED_IMPORTS
 LIBC = (
     frozenset(
         (
-            *("abort", "clock_gettime", "free", "getauxval", "madvise", "malloc", "nanosleep", "posix_memalign"),
+            *("abort", "clock_gettime", "free", "getauxval", "getpid", "madvise", "malloc", "nanosleep"),
             *("pthread_create", "pthread_detach", "pthread_join", "pthread_self", "sched_getaffinity", "sched_yield"),
-            *("snprintf", "strcmp", "strlen", "syscall", "sysconf"),
+            *("posix_memalign", "snprintf", "strcmp", "strlen", "syscall", "sysconf"),
         )
     )
     | ALLOWED_IMPORTS
