@@ -331,7 +331,11 @@ take:
   %addresses.out = getelementptr i64, ptr %addresses, i64 %input.count
   call void @take_addresses(ptr %addresses.out, ptr %outputs, i64 %output.count)
   %workspace.word = ptrtoint ptr %workspace to i64
-  %bytes.word = zext SIZE %bytes to i64
+  %workspace.size = ptrtoint ptr %workspace to SIZE
+  %most.bytes = sub SIZE -1, %workspace.size   ; what is said to go on behind the last address does not
+  %is.endless = icmp ugt SIZE %bytes, %most.bytes
+  %some.bytes = select i1 %is.endless, SIZE %most.bytes, SIZE %bytes
+  %bytes.word = zext SIZE %some.bytes to i64
   store i64 %workspace.word, ptr %given.at
   store i64 %bytes.word, ptr %given_bytes.at
   call void @BIND_RUN(ptr %instance, i64 0, i64 1, i64 0)

@@ -95,7 +95,7 @@ def _filled(text: str, target: Target, kernels: LibraryKernels) -> str:
         text = text.replace("TRUNCATE %more", "trunc i64 %more to i32")
     else:
         text = text.replace("zext SIZE", "add SIZE 0,").replace("add SIZE 0, %arena to i64", "add i64 0, %arena")
-        text = text.replace("add SIZE 0, %bytes to i64", "add i64 0, %bytes")
+        text = text.replace("add SIZE 0, %some.bytes to i64", "add i64 0, %some.bytes")
     numbers: dict[str, object] = {
         "LAY_OUT": kernels.lay_out,
         "CHOOSE_PLAN": kernels.choose_plan,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -72,15 +71,7 @@ def compiled(library: Library, source: str, options: list[str], *libraries: str)
 
 
 def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
-    # the sanitizer of threads would end children that start some
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-        env={**os.environ, "TSAN_OPTIONS": "die_after_fork=0"},
-    )
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
 
 
 @pytest.mark.parametrize(
