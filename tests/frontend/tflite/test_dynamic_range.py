@@ -66,6 +66,60 @@ def depthwise(images: int) -> Draw:
     return draw
 
 
+def padded(operator: str, fill: float = 0.0, images: int = 1) -> Draw:
+    """Zeros, or something else, around the picture, as exporters write what is not SAME."""
+
+    def draw(rng: np.random.Generator) -> tuple[bytes, Arrays]:
+        model = LiteModel()
+        g = model.graph()
+        x, y = _first(g, rng, g.input("x", (images, 9, 8, 16)), images), g.output("y", (images, 5, 4, 16))
+        around = g.constant("around", [[0, 0], [1, 1], [0, 1], [0, 0]], "int32")
+        wide = g.tensor("wide", (images, 11, 9, 16))
+        if fill:
+            g.op("PADV2", [x, around, g.constant("fill", np.float32(fill))], [wide], "PadV2Options")
+        else:
+            g.op("PAD", [x, around], [wide], "PadOptions")
+        b = g.constant("b", rng.normal(size=16).astype(np.float32))
+        if operator == "CONV_2D":
+            w = _weights(g, rng, (16, 3, 3, 16), 0)
+            g.op(operator, [wide, w, b], [y], "Conv2DOptions", version=5, strideH=2, strideW=2, padding=VALID)
+        else:
+            w = _weights(g, rng, (1, 3, 3, 16), 3)
+            g.op(operator, [wide, w, b], [y], "DepthwiseConv2DOptions", version=6, strideH=2, strideW=2, padding=VALID,
+                 depthMultiplier=1)  # fmt: skip
+        return model.bytes(), {"x": _floats(rng, (images, 9, 8, 16))}
+
+    return draw
+
+
+def _first(g: LiteGraph, rng: np.random.Generator, x: int, images: int) -> int:
+    """A convolution: what is behind it does not read the input of the model."""
+    made = g.tensor("first", (images, 9, 8, 16))
+    w, b = _weights(g, rng, (16, 3, 3, 16), 0), g.constant("b", rng.normal(size=16).astype(np.float32))
+    g.op("CONV_2D", [x, w, b], [made], "Conv2DOptions", version=5, strideH=1, strideW=1, padding=SAME)
+    return made
+
+
+def joined(rng: np.random.Generator) -> tuple[bytes, Arrays]:
+    """Two convolutions joined, pooled and read by a third."""
+    model = LiteModel()
+    g = model.graph()
+    x, parts = _first(g, rng, g.input("x", (1, 9, 8, 16)), 1), []
+    for index, (filters, kernel) in enumerate(((20, 1), (12, 3))):
+        b = g.constant(f"b{index}", rng.normal(size=filters).astype(np.float32))
+        parts.append(g.tensor(f"part{index}", (1, 9, 8, filters)))
+        g.op("CONV_2D", [x, _weights(g, rng, (filters, kernel, kernel, 16), 0), b], parts[-1:], "Conv2DOptions",
+             version=5, strideH=1, strideW=1, padding=SAME, fusedActivationFunction=1)  # fmt: skip
+    whole, small = g.tensor("whole", (1, 9, 8, 32)), g.tensor("small", (1, 4, 3, 32))
+    g.op("CONCATENATION", parts, [whole], "ConcatenationOptions", axis=3)
+    g.op("MAX_POOL_2D", [whole], [small], "Pool2DOptions", filterHeight=3, filterWidth=3, strideH=2, strideW=2,
+         padding=VALID)  # fmt: skip
+    b = g.constant("b", rng.normal(size=24).astype(np.float32))
+    g.op("CONV_2D", [small, _weights(g, rng, (24, 1, 1, 32), 0), b], [g.output("y", (1, 4, 3, 24))], "Conv2DOptions",
+         version=5, strideH=1, strideW=1, padding=SAME)  # fmt: skip
+    return model.bytes(), {"x": _floats(rng, (1, 9, 8, 16))}
+
+
 def transposed(rng: np.random.Generator) -> tuple[bytes, Arrays]:
     model = LiteModel()
     g = model.graph()
@@ -106,6 +160,11 @@ PRODUCTS: dict[str, Draw] = {
     "convolution with 4 bits": convolution(3, bits=4),
     "depthwise": depthwise(1),
     "depthwise of several images": depthwise(2),
+    "zeros around a convolution": padded("CONV_2D"),
+    "zeros around a depthwise convolution": padded("DEPTHWISE_CONV_2D"),
+    "ones around a convolution": padded("CONV_2D", 1.0),
+    "zeros around several images": padded("DEPTHWISE_CONV_2D", images=2),
+    "joined and pooled": joined,
     "transposed": transposed,
     "fully connected": fully_connected(5),
     "fully connected, one row": fully_connected(1),
@@ -151,7 +210,13 @@ def test_differences_do_not_grow_from_layer_to_layer() -> None:
     assert_agree(*network(), tolerance=1e-6)
 
 
-@pytest.mark.parametrize("name", ["convolution", "depthwise", "fully connected", "network"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("convolution", "depthwise", "fully connected", "network", "joined and pooled"),
+        *("zeros around a convolution", "zeros around a depthwise convolution"),
+    ],
+)
 def test_rows_become_bytes_in_one_step(name: str) -> None:
     """And what is done to sums of products is done where they are."""
     content, feeds = network() if name == "network" else PRODUCTS[name](np.random.default_rng(0))
@@ -159,7 +224,8 @@ def test_rows_become_bytes_in_one_step(name: str) -> None:
         session.run(feeds)
         heads = {part.name.split("+")[0] for part in session.profile(feeds).parts}
     assert "QuantizeRows" in heads
-    assert not heads & {"ReduceMin", "Round", "Div", "Less", "Pad", "Cast", "Mul", "Sub"}
+    assert not heads & {"ReduceMin", "Round", "Div", "Less", "Pad", "Cast", "Mul", "Sub", "ToBlocked"}, heads
+    assert not any(head.startswith("tiled_transpose") for head in heads), heads
 
 
 def test_activations_stay_floats_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,11 @@ class _Rounding(NamedTuple):
     size: ir.Value
 
 
-def build(symbol: str, rule: str, target: Target) -> str:
-    """Whole rows.  Words: source, target, zeros, sizes, length.  Unit: a row of ``length`` floats."""
+def build(symbol: str, rule: str, vectors: int, target: Target) -> str:
+    """Whole rows.  Words: source, target, zeros, sizes, length.  Unit: a row of ``length`` floats.
+
+    ``vectors``: of which a row consists, the last one full, if they are few; else 0.
+    """
     body = RowBody(symbol, target, "float32")
     lanes = body.lanes
     source, found, zeros, sizes = (body.pointer(index) for index in range(4))
@@ -56,7 +59,7 @@ def build(symbol: str, rule: str, target: Target) -> str:
     with body.loop(body.begin, body.end, lanes) as first:
         count = body.minimum(body.sub(body.end, first), constant(lanes))
         with body.loop(0, count) as row:
-            parts = _range(body, body.at(source, body.mul(body.add(first, row), length)), length)
+            parts = _range(body, body.at(source, body.mul(body.add(first, row), length)), length, vectors)
             for part, room in zip(parts, (lows, highs), strict=True):
                 body.store(part, body.floats(room, body.mul(row, lanes)))
         low, high = (
@@ -71,7 +74,9 @@ def build(symbol: str, rule: str, target: Target) -> str:
         with body.loop(0, count) as row:
             at = body.mul(body.add(first, row), length)
             per_unit, zero = (body.splat(body.load_scalar(body.floats(room, row))) for room in (factors, offsets))
-            _store_row(body, access, rule, body.at(source, at), _bytes_at(body, found, at), length, per_unit, zero)
+            _store_row(
+                body, access, rule, body.at(source, at), _bytes_at(body, found, at), length, per_unit, zero, vectors
+            )
     return body.text()
 
 
@@ -148,8 +153,11 @@ def _piece(
     return body.add(body.mul(row, length), start), body.minimum(piece, body.sub(length, start))
 
 
-def _range(body: RowBody, x: ir.Value, length: ir.Value) -> list[ir.Value]:
+def _range(body: RowBody, x: ir.Value, length: ir.Value, vectors: int = 0) -> list[ir.Value]:
     """The least and the largest of some floats, 0 among them, still apart in lanes."""
+    if vectors:
+        found = [body.read(x, constant(index * body.lanes)) for index in range(vectors)]
+        return [_combined(body, name, [body.zero(), *found]) for name in _EXTREMES]
     return body.fold_lanes(
         length,
         [0.0, 0.0],
@@ -171,6 +179,15 @@ _EXTREMES: dict[str, Combine] = {
     "minimum": lambda b, x, y: _extreme(b, "minimum", x, y),
     "maximum": lambda b, x, y: _extreme(b, "maximum", x, y),
 }
+
+
+def _combined(body: RowBody, name: str, values: Sequence[ir.Value]) -> ir.Value:
+    """All of these, lane by lane, two and two."""
+    found = list(values)
+    while len(found) > 1:
+        pairs = zip(found[::2], found[1::2], strict=False)
+        found = [_extreme(body.b, name, x, y) for x, y in pairs] + found[len(found) // 2 * 2 :]
+    return found[0]
 
 
 def _ranges_at(body: RowBody, room: ir.Value, index: ir.Value, rest: ir.Value | None) -> list[ir.Value]:
@@ -246,6 +263,7 @@ def _store_row(
     length: ir.Value,
     per_unit: ir.Value,
     zero: ir.Value,
+    vectors: int = 0,
 ) -> None:
     """The bytes of neighboring floats."""
 
@@ -256,7 +274,10 @@ def _store_row(
         else:
             access.store(found, _bytes_at(body, y, index), rest)
 
-    body.each(length, step)
+    if not vectors:
+        body.each(length, step)
+    for index in range(vectors):
+        step(constant(index * body.lanes), None)
 
 
 def _placed(body: RowBody, rule: str, x: ir.Value, per_unit: ir.Value, zero: ir.Value) -> ir.Value:

@@ -27,6 +27,9 @@ BYTES_WORDS = WordLayout.parse("source target inverses zeros length pieces piece
 PIECE = 8192
 """Elements of a unit of work, of rows that are longer than two of them."""
 
+MOST_VECTORS = 8
+"""Of a row for which there is code of its own, without a loop."""
+
 WORK_PER_ELEMENT = 0.5
 
 
@@ -69,8 +72,9 @@ def _emit(program: Program, rule: str, bufs: tuple[Buf, Buf, Buf, Buf], rows: in
     source, target, zeros, sizes = bufs
     work = rows * length * WORK_PER_ELEMENT
     if hint(length) <= 2 * PIECE and not is_symbolic(length):
+        vectors, rest = divmod(length, program.settings.target.vector_bits // 32)
         program.steps.emit(
-            _kernel("build", ROWS_WORDS, rule),
+            _kernel("build", ROWS_WORDS, rule, 0 if rest or vectors > MOST_VECTORS else vectors),
             {"source": source, "target": target, "zeros": zeros, "sizes": sizes, "length": length},
             extent=rows,
             work=work,
@@ -103,9 +107,9 @@ def _emit(program: Program, rule: str, bufs: tuple[Buf, Buf, Buf, Buf], rows: in
     )
 
 
-def _kernel(function: str, words: WordLayout, *rule: str) -> KernelSource:
-    symbol = "_".join([function.replace("build", "rows"), *rule])
-    return generated(GENERATOR, symbol, *rule, words=lambda: words, function=function)
+def _kernel(function: str, words: WordLayout, *variant: str | int) -> KernelSource:
+    symbol = "_".join([function.replace("build", "rows"), *map(str, variant)])
+    return generated(GENERATOR, symbol, *variant, words=lambda: words, function=function)
 
 
 def floats_channels_last(program: Program, value: Value) -> Buf:
