@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from mace_cpu.memory_checks.guarded import guarded_buffers
 from onnx import helper, numpy_helper
 
 from mace_core import Session
+from mace_core.testing.guard_pages import Side, guarded_executions
 
 Array = npt.NDArray[Any]
 
@@ -111,13 +113,20 @@ class Outcome:
 
 
 def run(model: onnx.ModelProto, feeds: Mapping[str, Array], folder: Path, **options: Any) -> Outcome:
-    """A run on the cpu provider alone."""
+    """A run on the cpu provider alone; all memory ends at pages that nobody may touch, as in `harness`."""
     path = folder / "model.onnx"
     onnx.save(model, path)
-    with Session(str(path), devices=["cpu"], strict=True, options={"cpu": {"threads": 1, **options}}) as session:
+    settings = {"cpu": {"threads": 1, **options}}
+    with (
+        guarded_executions(Side.END),
+        guarded_buffers(Side.END) as scratch,
+        Session(str(path), devices=["cpu"], strict=True, options=settings) as session,
+    ):
         outputs = {name: np.asarray(array) for name, array in session.run(dict(feeds)).items()}
         profile = session.profile(dict(feeds))
         notes = {node.node: node.note for node in session.explain().nodes}
+        for memory in scratch:
+            memory.check()
         return Outcome(outputs, {part for span in profile.spans for part in span.name.split("+")}, notes)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
-from harness import check_node, sample
+from harness import FEATURES, check_node, sample
 
 from mace_core.errors import ProviderError
 
@@ -56,6 +57,15 @@ def test_range(dtype: str) -> None:
 
 def test_range_of_fractions() -> None:
     check_node("Range", [np.array(n, np.float32) for n in (0.5, 3.0, 0.25)])
+
+
+@pytest.mark.parametrize("features", FEATURES)
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
+def test_range_of_halves(dtype: type, features: str | None) -> None:
+    for start, stop, step in [(1, 10, 2), (1, 2, 2), (0, 37, 1)]:
+        expected = np.arange(start, stop, step).astype(dtype)
+        inputs = [np.array(n, dtype) for n in (start, stop, step)]
+        check_node("Range", inputs, opset=27, expected=[expected], features=features, threads=2)
 
 
 @pytest.mark.parametrize("axis", [-1, 0, 1])

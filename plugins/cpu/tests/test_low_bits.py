@@ -13,6 +13,7 @@ from harness import BYTE_FEATURES, check_node, rejection
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mace_cpu.quantized.low_bits.arguments import Form
+from mace_cpu.quantized.low_bits.emit import FEW_ROWS
 from mace_cpu.quantized.low_bits.weights import by_blocks
 from onnx import TensorProto, helper, numpy_helper
 
@@ -183,6 +184,19 @@ def test_rows_that_are_rounded(
     m: int, k: int, n: int, bits: int, block: int, zeros: str, biased: bool, features: str | None
 ) -> None:
     """Accuracy level 4: rows of 8 bits, whatever the processor multiplies them with."""
+    check_rounded(m, k, n, bits, block, zeros, biased, features)
+
+
+@pytest.mark.parametrize("features", MASKS)
+@pytest.mark.parametrize(("k", "block"), [(70, 32), (48, 16), (9, 20)])
+def test_many_rows_that_are_rounded(k: int, block: int, features: str | None) -> None:
+    """Where bytes must be widened they are multiplied as floats."""
+    check_rounded(FEW_ROWS + 1, k, 21, 4, block, "packed", False, features)
+
+
+def check_rounded(
+    m: int, k: int, n: int, bits: int, block: int, zeros: str, biased: bool, features: str | None
+) -> None:
     rng = np.random.default_rng(k * n + m)
     weights = blocks_of(rng, k, n, bits, block, zeros)
     x = rng.standard_normal((m, k)).astype(np.float32)

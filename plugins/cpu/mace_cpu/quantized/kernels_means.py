@@ -143,7 +143,7 @@ def window_means(source: str, target: str) -> Kernel:
 
 
 def softmax(source: str, target: str) -> Kernel:
-    """One unit is one row of ``length`` numbers, ``inner`` apart.
+    """One unit is one row of ``length`` numbers of 8 bits, ``inner`` apart.
 
     ``exponentials``: of 0 to 255 steps below the largest number.  ``numbers``: one over the result's scale, nothing,
     the result's zero point, its bounds.
@@ -156,8 +156,8 @@ def softmax(source: str, target: str) -> Kernel:
         for unit in range(begin, end):
             outer = quotient(unit, inner)
             first = outer * length * inner + (unit - outer * inner)
-            largest = np.int32(source[first])
-            for i in range(1, length):
+            largest = np.int32(-128)  # a row may have nothing to begin with
+            for i in range(length):
                 largest = max(largest, np.int32(source[first + i * inner]))
             total = np.float32(0)
             for i in range(length):
