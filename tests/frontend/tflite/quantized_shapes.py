@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,22 +39,38 @@ def _positive(d: Drawer, kind: str, output: tuple[float, float], version: int) -
 
 
 def divided(d: Drawer) -> tuple[bytes, Arrays]:
-    """Of numbers that are not near 0, by numbers that are not 0."""
-    x, y = d.encoding(), d.encoding()
+    """Of numbers that are not near 0, by numbers that are not 0.
+
+    LiteRT shifts what is a small part of a step by more bits than a number has, for which C++ gives no result: the
+    largest one there is comes of it.  Such are divided by 1.
+    """
+    x, y, z = d.encoding(), d.encoding(), d.encoding()
     model, feeds = model_of(d, "DIV", [(1, 3, 4, 5), (1, 3, 4, 5)], (1, 3, 4, 5), "DivOptions", inputs=[x, y],
-                            fusedActivationFunction=d.pick(0, 1, 3))  # fmt: skip
-    feeds["x1"] = np.maximum(feeds["x1"], int(y["zero"]) + 1).astype(d.dtype)
-    feeds["x0"] = np.maximum(feeds["x0"], int(x["zero"]) + 16).astype(d.dtype)  # LiteRT's shifts wrap for less
+                            output=z, fusedActivationFunction=d.pick(0, 1, 3))  # fmt: skip
+    zeros = int(x["zero"]), int(y["zero"])
+    dividend = np.maximum(feeds["x0"].astype(np.int64) - zeros[0], 16)
+    divisor = np.maximum(feeds["x1"].astype(np.int64) - zeros[1], 1)
+    shift = math.frexp(x["scale"] / (y["scale"] * z["scale"]))[1] + np.frexp(dividend)[1] - np.frexp(divisor)[1]
+    feeds["x0"] = (dividend + zeros[0]).astype(d.dtype)
+    feeds["x1"] = (np.where(shift < -1, 1, divisor) + zeros[1]).astype(d.dtype)
     return model, feeds
 
 
 def resized(d: Drawer) -> tuple[bytes, Arrays]:
     """To many more places than there were."""
-    same, size = d.encoding(), [int(n) for n in d.rng.integers(1, 120, 2)]
+    same = d.encoding()
     corners, centers = d.pick((True, False), (False, True), (False, False))
+    size = [int(d.pick(*(n for n in range(1, 120) if _stays_inside(before, n, corners, centers)))) for before in (5, 4)]
     return model_of(d, "RESIZE_BILINEAR", [(1, 5, 4, 3)], (1, *size, 3), "ResizeBilinearOptions", inputs=[same],
                     output=same, constants=[lambda g: g.constant("size", size, "int32")], version=3,
                     alignCorners=corners, halfPixelCenters=centers)  # fmt: skip
+
+
+def _stays_inside(before: int, after: int, corners: bool, centers: bool) -> bool:
+    """Whether LiteRT reads nothing behind an image: its steps are rounded to 1/1024 of a pixel, and add up."""
+    pixels, places = (before - 1, after - 1) if corners and after > 1 else (before, after)
+    step = (1024 * pixels + places // 2) // places
+    return (after - 1) * step + (step // 2 - 512 if centers else 0) < 1024 * before
 
 
 def prelu(d: Drawer) -> tuple[bytes, Arrays]:

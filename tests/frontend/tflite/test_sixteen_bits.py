@@ -28,6 +28,12 @@ FUNCTIONS: dict[str, tuple[str, str, dict[str, Any], bool]] = {
 """Operator, options, their fields, and whether results are from -1 to 1."""
 
 
+OF_THE_C_LIBRARY = ("GELU", "GELU by tanh")
+"""LiteRT takes erfc and tanh of float32 from the C library, whose last bit is not the same everywhere: few places of
+a table may be one step off."""
+FEW = 1024
+
+
 @pytest.mark.parametrize("examples", [3, pytest.param(60, marks=pytest.mark.full)])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_function_of_sixteen_bits_gives_litert_s_numbers(name: str, examples: int) -> None:
@@ -38,6 +44,7 @@ def test_a_function_of_sixteen_bits_gives_litert_s_numbers(name: str, examples: 
     @given(scale=st.floats(-13, -1), output=st.floats(-13, -1))
     @example(scale=-8.317766166719343, output=-8.3)  # 2**-12: no table, but a series
     @example(scale=-7.624618986159398, output=-8.3)  # 2**-11
+    @example(scale=-5.41031712075654, output=-11.704998693001315)  # rounded after each operation
     def check(scale: float, output: float) -> None:
         shape = (256, 256) if kind == "SOFTMAX" else (65536,)
         model = LiteModel()
@@ -49,7 +56,7 @@ def test_a_function_of_sixteen_bits_gives_litert_s_numbers(name: str, examples: 
         values = numbers.reshape(shape)
         if kind in ("LOG", "RSQRT"):  # LiteRT refuses numbers that are not positive
             values = np.where(values <= 0, 1, values).astype(np.int16)
-        _assert_same(model.bytes(), {"x": values})
+        _assert_same(model.bytes(), {"x": values}, few=FEW if name in OF_THE_C_LIBRARY else 0)
 
     check()
 
@@ -79,11 +86,14 @@ def test_sixteen_bits_around_another_number_than_0_are_computed_as_real_numbers(
     assert np.abs(found["y"] - expected).max() <= 1
 
 
-def _assert_same(model: bytes, feeds: Arrays) -> None:
+def _assert_same(model: bytes, feeds: Arrays, few: int = 0) -> None:
+    """``few``: so many numbers may be one step off."""
     (expected,), (found,) = lite_results(model, feeds), mace_results(model, feeds)
     assert found["y"].dtype == np.int16
     steps = np.abs(found["y"].astype(np.int64) - expected["y"])
-    assert steps.max() == 0, f"{(steps > 0).sum()} numbers differ, by up to {steps.max()}"
+    assert steps.max() <= (1 if few else 0) and (steps > 0).sum() <= few, (
+        f"{(steps > 0).sum()} numbers differ, by up to {steps.max()}"
+    )
 
 
 @pytest.mark.parametrize("size", [[2**31 - 1, 2**31 - 1], [0, 5], [-3, 5], [5]])

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mace_core.frontend.tflite.arithmetic.rounding import half_away
 
 Function: TypeAlias = "Callable[[npt.NDArray[Any]], npt.NDArray[Any]]"
-"""Of real numbers: float64 in, float64 out."""
+"""Of real numbers: float64 in; float64 out, or float32 where the function itself is computed in it."""
 
 LOWEST, HIGHEST = -32768, 32767
 _STEPS = 512

@@ -74,7 +74,9 @@ def reciprocal_root(op: Operation) -> None:
     scales = _scales(op)
     greatest = 0.0 if scales is None else 32767 * scales[1]
     _interpolated(
-        op, lambda x: np.where(x <= 0, greatest, 1 / np.sqrt(np.where(x <= 0, 1, x))), activation.reciprocal_root
+        op,
+        lambda x: np.where(x <= 0, greatest, 1 / np.sqrt(_single(np.where(x <= 0, 1, x)))),
+        activation.reciprocal_root,
     )
 
 
@@ -83,12 +85,20 @@ def gelu(op: Operation) -> None:
     _interpolated(op, _gelu_of_tanh if op.option("Approximate") else _gelu, activation.gelu)
 
 
-def _gelu(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray(0.5 * x * np.array([math.erfc(-number * math.sqrt(0.5)) for number in x.tolist()]))
+def _single(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """LiteRT computes these functions in float32: each of their operations rounds."""
+    return x.astype(np.float32)
 
 
-def _gelu_of_tanh(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+def _gelu(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    inner = _single(x) * np.float32(-math.sqrt(0.5))
+    return np.float32(0.5) * _single(x) * _single(np.array([math.erfc(number) for number in inner.tolist()]))
+
+
+def _gelu_of_tanh(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    single = _single(x)
+    inner = np.float32(math.sqrt(2 / math.pi)) * (single + np.float32(0.044715) * single * single * single)
+    return np.float32(0.5) * single * (np.float32(1) + _single(np.tanh(inner.astype(np.float64))))
 
 
 @sixteen_bit_converter("TANH")
