@@ -191,13 +191,13 @@ def prelu(d: Drawer) -> tuple[bytes, Arrays]:
                     constants=[lambda g: g.constant("slope", content, **slope)])  # fmt: skip
 
 
-def pool(kind: str) -> Callable[[Drawer], tuple[bytes, Arrays]]:
+def pool(kind: str, activation: int = 0) -> Callable[[Drawer], tuple[bytes, Arrays]]:
     def draw(d: Drawer) -> tuple[bytes, Arrays]:
         same, window, stride, padding = d.encoding(), d.pick(2, 3), d.pick(1, 2), d.pick(SAME, VALID)
         sizes = [-(-n // stride) if padding == SAME else (n - window) // stride + 1 for n in (7, 6)]
         window_of = {"filterHeight": window, "filterWidth": window, "strideH": stride, "strideW": stride}
         return model_of(d, kind, [(1, 7, 6, 5)], (1, *sizes, 5), "Pool2DOptions", inputs=[same], output=same,
-                        padding=padding, **window_of)  # fmt: skip
+                        padding=padding, fusedActivationFunction=activation, **window_of)  # fmt: skip
 
     return draw
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
+from mace_core.frontend.tflite.arithmetic.rounding import half_away
 from mace_core.frontend.tflite.operation import Operation
 from mace_core.frontend.tflite.operators.convolution import image
 from mace_core.frontend.tflite.registry import converter
 from mace_core.frontend.tflite.windows import window_attributes
 from mace_core.graph import Value
+from mace_core.tensor import DType
 
 
 @converter("MAX_POOL_2D", options="Pool2DOptions")
@@ -17,7 +23,48 @@ def max_pool(op: Operation) -> None:
 @converter("AVERAGE_POOL_2D", options="Pool2DOptions")
 def average_pool(op: Operation) -> None:
     """The padding does not count."""
-    _finish(op, _pool(op, "AveragePool", op.real(0)))
+    if op.dtype(0) in LARGEST and op.result_dtype() is op.dtype(0) and op.is_quantized(op.tensor(0)):
+        _pool_of_codes(op)
+    else:
+        _finish(op, _pool(op, "AveragePool", op.real(0)))
+
+
+LARGEST = {DType.INT8: 128, DType.UINT8: 256, DType.INT16: 32768}
+"""Of the numbers of a type, the largest magnitude."""
+
+MOST_EXACT = 21
+"""A factor of 1 + 2**-21 is still told from 1 behind a few roundings of float32."""
+
+
+def _pool_of_codes(op: Operation) -> None:
+    """The mean of the stored numbers, halves away from zero, whatever their zero points: so LiteRT counts.
+
+    QuantizeLinear rounds halves to even: a quarter of all means of four numbers are halves.  A scale that is a little
+    less makes them a little more than halves, and moves nothing else over a boundary, as long as means of so many
+    numbers do not lie so close.
+    """
+    scale, zero, attributes = op.encoding(op.tensor(0))
+    step = scale.constant
+    if attributes or step is None or op.option("FusedActivationFunction") not in _BOUNDS:
+        _finish(op, _pool(op, "AveragePool", op.real(0)))
+        return
+    size, nothing = float(step.numpy()), np.zeros((), op.dtype(0).numpy)
+    stored = op.emit("DequantizeLinear", [op.stored(0), scale, op.number(nothing, nothing.dtype)])
+    means = _pool(op, "AveragePool", stored)
+    bounds = _BOUNDS[op.option("FusedActivationFunction")]
+    if bounds is not None:
+        middle = 0 if zero.constant is None else int(zero.constant.numpy())
+        steps = [middle + half_away(np.asarray(bound / size)) if math.isfinite(bound) else bound for bound in bounds]
+        means = op.emit("Clip", [means, *(op.number(float(at) * size, np.float32) for at in steps)])
+    taps = op.option("FilterHeight") * op.option("FilterWidth")
+    exponent = math.ceil(math.log2(2 * taps * LARGEST[op.dtype(0)])) + 1
+    if exponent <= MOST_EXACT:
+        size /= 1 + 2.0**-exponent
+    op.keep(op.emit("QuantizeLinear", [means, op.number(size, np.float32), op.number(nothing, nothing.dtype)]))
+
+
+_BOUNDS: dict[int, tuple[float, float] | None] = {0: None, 1: (0.0, math.inf), 2: (-1.0, 1.0), 3: (0.0, 6.0)}
+"""What fused activations bound, by their numbers in the schema."""
 
 
 @converter("L2_POOL_2D", options="Pool2DOptions")
