@@ -183,9 +183,11 @@ class LibraryModel:
         for part in placed.partitioning.partitions:
             if part.device.partition(":")[0] != DEVICE:
                 node = part.nodes[0]
+                is_decided = node.op_type == "If"
+                way = "fix the input that decides it (`--set NAME=VALUE`)" if is_decided else "take it out of the model"
                 raise UnsupportedError(
                     f"{self.label}: {self._named(node)} has no native code here, "
-                    f"{placed.partitioning.placements[node].reason}; take it out of the model, or run it with a session"
+                    f"{placed.partitioning.placements[node].reason}; {way}, or run it with a session"
                 )
         if len(placed.compiled) > 1:
             raise UnsupportedError(f"{self.label}: the model comes apart into {len(placed.compiled)} pieces")

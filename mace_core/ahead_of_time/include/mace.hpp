@@ -116,9 +116,11 @@ class Error : public std::runtime_error {
 #endif
 
 inline Span<const mace_tensor> inputs(const mace_model *model) noexcept {
+  if (model == nullptr) return {};
   return {model->inputs, static_cast<std::size_t>(model->input_count)};
 }
 inline Span<const mace_tensor> outputs(const mace_model *model) noexcept {
+  if (model == nullptr) return {};
   return {model->outputs, static_cast<std::size_t>(model->output_count)};
 }
 
