@@ -74,6 +74,7 @@ class BuiltModel:
         instance_bytes, workspace_bytes: as ``mace_runtime.h`` means them.
         most_threads: that take part in a run.
         assumed: sizes of free dimensions that nobody gave.
+        equal: dimensions of several inputs that are one size, since the model takes no others.
     """
 
     symbol: str
@@ -86,6 +87,7 @@ class BuiltModel:
     workspace_bytes: int
     most_threads: int
     assumed: str
+    equal: str = ""
     states: tuple[StateFacts, ...] = ()
 
 
@@ -336,6 +338,7 @@ class _Part:
             tables.workspace_bytes,
             tables.most_threads,
             self.model.assumed,
+            "; ".join(dict.fromkeys(signature.equal for signature in self.signatures if signature.equal)),
             self.states,
         )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from mace_core.ahead_of_time.ranges import ShapeRange, Size, SizeRange, shape_text
-from mace_core.errors import ModelError, UnsupportedError
+from mace_core.errors import InputError, ModelError, UnsupportedError
 from mace_core.graph import Value
 from mace_core.native.library_words import CopyKind
 from mace_core.native.program import NativeProgram
@@ -133,6 +134,10 @@ Place = Callable[[Mapping[Value, ValueType], "Trace | None"], "tuple[Stage, Plac
 """Places and compiles a model for the types of its inputs."""
 
 
+Axis: TypeAlias = "tuple[SizeRange, list[int]]"
+"""A range, and the dimensions that it is for, counted over all inputs."""
+
+
 @dataclass(slots=True, eq=False)
 class Signature:
     """The shapes that a model is built for at one time, and the plans for them.
@@ -143,6 +148,7 @@ class Signature:
         largest_outputs, smallest_outputs: of all output dimensions, over all shapes.
         arena_bytes: the most that any of the shapes needs.
         output_ranks: numbers of dimensions.
+        equal: dimensions that are one size, since the model takes no others: ``input_1[0] = input_2[0]``.
     """
 
     shapes: tuple[ShapeRange, ...]
@@ -151,6 +157,7 @@ class Signature:
     smallest_outputs: list[int] = field(default_factory=list)
     arena_bytes: int = 0
     output_ranks: tuple[int, ...] = ()
+    equal: str = ""
 
     def text(self, inputs: Sequence[Value]) -> str:
         """``x=1x3x48x320..640``."""
@@ -177,8 +184,21 @@ class VariantMaker:
             UnsupportedError: if too many would be needed, or the model is of a kind that no library can be made of.
             ModelError: if the model does not take one of the shapes.
         """
-        signature = Signature(tuple(shapes))
         axes = self._axes(shapes)
+        try:
+            return self._for(shapes, axes, made_already)
+        except (InputError, ModelError):
+            one = self._of_one_size(shapes, axes)
+            if len(one) == len(axes):
+                raise
+            with contextlib.suppress(InputError, ModelError):
+                made = self._for(shapes, one, made_already)
+                made.equal = self._told(shapes, one)
+                return made
+            raise
+
+    def _for(self, shapes: Sequence[ShapeRange], axes: Sequence[Axis], made_already: int) -> Signature:
+        signature = Signature(tuple(shapes))
         counts = [(axis.largest - axis.smallest) // axis.step + 1 for axis, _ in axes]
         total = int(np.prod(counts, dtype=object))
         if total > MOST_SIZES:
@@ -217,9 +237,35 @@ class VariantMaker:
             signature.variants.append(variant)
         return signature
 
-    def _axes(self, shapes: Sequence[ShapeRange]) -> list[tuple[SizeRange, list[int]]]:
+    def _of_one_size(self, shapes: Sequence[ShapeRange], axes: Sequence[Axis]) -> list[Axis]:
+        """The ranges, where equal ones of several inputs are one: a model may ask for that without giving them a name.
+
+        Of one input, ranges stay apart: its height and width.
+        """
+        owners = [number for number, shape in enumerate(shapes) for _ in shape]
+        found: list[Axis] = []
+        seen: dict[tuple[SizeRange, int], int] = {}
+        groups: dict[tuple[SizeRange, int], list[int]] = {}
+        for axis, members in axes:
+            owner = owners[members[0]]
+            turn = seen[axis, owner] = seen.get((axis, owner), -1) + 1
+            if (axis, turn) in groups:
+                groups[axis, turn] += members
+            else:
+                groups[axis, turn] = group = list(members)
+                found.append((axis, group))
+        return found
+
+    def _told(self, shapes: Sequence[ShapeRange], axes: Sequence[Axis]) -> str:
+        """``input_1[0] = input_2[0]``."""
+        places = [
+            f"{v.name}[{axis}]" for v, shape in zip(self._inputs, shapes, strict=True) for axis in range(len(shape))
+        ]
+        return ", ".join(" = ".join(places[member] for member in members) for _, members in axes if len(members) > 1)
+
+    def _axes(self, shapes: Sequence[ShapeRange]) -> list[Axis]:
         """The ranges, each with the dimensions that it is for: those of one name and range are one."""
-        found: list[tuple[SizeRange, list[int]]] = []
+        found: list[Axis] = []
         named: dict[tuple[str, SizeRange], list[int]] = {}
         number = 0
         for value, shape in zip(self._inputs, shapes, strict=True):
@@ -238,9 +284,7 @@ class VariantMaker:
                 number += 1
         return found
 
-    def _made(
-        self, shapes: Sequence[ShapeRange], axes: Sequence[tuple[SizeRange, list[int]]], dims: Words
-    ) -> tuple[Variant, tuple[int, ...]]:
+    def _made(self, shapes: Sequence[ShapeRange], axes: Sequence[Axis], dims: Words) -> tuple[Variant, tuple[int, ...]]:
         """A plan made for one combination of sizes; symbols stand for those that may vary."""
         sizes: list[int] = [int(size) for size in dims]
         trace = Trace()

@@ -218,6 +218,7 @@ def _as_data(library: Library) -> dict[str, Any]:
                 "workspace_bytes": model.workspace_bytes,
                 "most_threads": model.most_threads,
                 "assumed": model.assumed,
+                "equal": model.equal,
             }
             for model in library.models
         ],
@@ -232,6 +233,8 @@ def _print(libraries: Sequence[Library]) -> None:
     for model in libraries[0].models:
         if model.assumed:
             note(f"{model.symbol}: sizes assumed for free dimensions: {model.assumed} (--shape sets them)")
+        if model.equal:
+            note(f"{model.symbol}: the model takes only {model.equal}; its program gives them the same size")
         print_folded(f"{model.symbol}_model(), from {model.file}")
         for kind, tensors in (("input", model.inputs), ("output", model.outputs)):
             for tensor in tensors:

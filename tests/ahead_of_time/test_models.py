@@ -100,6 +100,26 @@ def test_trees_for_any_number_of_rows(target: str, tmp_path: Path) -> None:
     check(model, target, {"x": x}, tmp_path, {"x": (SizeRange(1, 300), 3)})
 
 
+@pytest.mark.parametrize("op", ["Concat", pytest.param("Add", marks=pytest.mark.full)])
+def test_rows_of_two_inputs_whose_sizes_nobody_named_alike(op: str, tmp_path: Path) -> None:
+    """tf2onnx calls every free size otherwise; the model takes only equal ones, and so does the library."""
+    node = helper.make_node(op, ["a", "b"], ["y"], **({"axis": 1} if op == "Concat" else {}))
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [f"unk__{name}", 5]) for name in "ab"]
+    graph = helper.make_graph([node], "g", ends, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    random = np.random.default_rng(1)
+    feeds = {name: random.standard_normal((7, 5)).astype(np.float32) for name in "ab"}
+    library = build_library(model, tmp_path / "out", shapes=dict.fromkeys("ab", (SizeRange(1, 40), 5)), name="net")
+    assert library.models[0].equal == "a[0] = b[0]"
+    with mace.Session(model, devices=["cpu"]) as session:
+        expected = {name: np.asarray(value) for name, value in session.run(feeds).items()}
+    program = link(library, "net")
+    ran = run(program, library.target, feeds, shapes=["7,5", "7,5"])
+    assert ran.status == 0, ran.text
+    assert_close(ran.arrays(expected), expected)
+    assert run(program, library.target, feeds, shapes=["7,5", "8,5"]).status != 0
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("target", ["host", "armeabi-v7a"])
 def test_operators_of_mathematics(target: str, tmp_path: Path) -> None:
