@@ -192,7 +192,7 @@ def compile_command(
     with progress(f"Compiling {model}"):
         before, after = content.steps()
         documents = content.documents()
-        values = _fixed(model, fixed)
+        values = _fixed(model, fixed, shape)
         signatures, chosen = _read(model, values, shape, samples, before, after)
         found = compile_model(
             model,
@@ -212,7 +212,7 @@ def compile_command(
     output.deliver("compile", _as_data(model, found), lambda: _print(found))
 
 
-def _fixed(model: str, texts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
+def _fixed(model: str, texts: Sequence[str], shapes: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     """What ``--set`` says, for which the model is read."""
     if not texts:
         return {}
@@ -220,7 +220,7 @@ def _fixed(model: str, texts: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     from mace_core.frontend.load import load_model
     from mace_core.scheduler.planning.specs import every_input
 
-    return parse_fixed(texts, every_input(load_model(model)))
+    return parse_fixed(texts, every_input(load_model(model)), shapes)
 
 
 def _read(

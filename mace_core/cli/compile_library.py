@@ -50,7 +50,7 @@ def compile_libraries(
         raise UsageError(f"--weights {weights}: it is {' or '.join(WEIGHT_PLACES)}")
     models = _named_models(model, more, name)
     inputs = _inputs(models) if fixed or shapes else {}
-    values = _values(inputs, fixed)
+    values = _values(inputs, fixed, shapes)
     signatures = _signatures(_without(inputs, values), shapes)
     precision = _precision(options)
     folder = out if out is not None else Path(name or next(iter(models)))
@@ -121,15 +121,24 @@ def _without(inputs: Inputs, values: Mapping[str, Mapping[str, object]]) -> Inpu
     }
 
 
-def _values(inputs: Inputs, texts: Sequence[str]) -> dict[str, dict[str, npt.NDArray[Any]]]:
+def _values(inputs: Inputs, texts: Sequence[str], shapes: Sequence[str]) -> dict[str, dict[str, npt.NDArray[Any]]]:
     """The values of fixed inputs of each model: ``sr=16000``, of a model among others ``NAME:sr=…``."""
     from mace_core.cli.inputs import parse_fixed
 
+    if not texts:
+        return {}
     given: dict[str, list[str]] = {}
-    for text in texts:
-        model, value, rest = _owner(inputs, text, "--set", "NAME=VALUE")
-        given.setdefault(model, []).append(f"{value}={rest}")
-    return {model: parse_fixed(each, list(inputs[model].values())) for model, each in given.items()}
+    sizes: dict[str, list[str]] = {}
+    for option, form, each, found in (
+        ("--set", "NAME=VALUE", texts, given),
+        ("--shape", "NAME=1x3x224x224", shapes, sizes),
+    ):
+        for text in each:
+            model, name, rest = _owner(inputs, text, option, form)
+            found.setdefault(model, []).append(f"{name}={rest}")
+    return {
+        model: parse_fixed(each, list(inputs[model].values()), sizes.get(model, ())) for model, each in given.items()
+    }
 
 
 def _signatures(inputs: Inputs, texts: Sequence[str]) -> dict[str, list[Signature]]:

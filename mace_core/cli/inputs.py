@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,24 +109,56 @@ def parse_shapes(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str,
     return shapes
 
 
-def parse_fixed(texts: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, npt.NDArray[Any]]:
+def parse_fixed(
+    texts: Sequence[str], specs: Sequence[TensorSpec], shapes: Sequence[str] = ()
+) -> dict[str, npt.NDArray[Any]]:
     """``NAME=16000``, ``NAME=1,2,3``, ``NAME=true`` or ``NAME=FILE.npy`` by name: arrays of the types of the inputs.
 
-    One number fills an input whose sizes are all known.
+    One number fills an input whose sizes are all known: from the model, or from what ``shapes`` (``NAME=1x128``) say of
+    other inputs with the same symbols.
 
     Raises:
         UsageError, InputError: for an unknown name, a text that is no value of such an input, or a file that cannot be
             read.
     """
     by_name = {spec.name: spec for spec in specs}
+    sizes = _said_sizes(shapes, specs)
     found: dict[str, npt.NDArray[Any]] = {}
     for text in texts:
         name, value = _split(text, by_name, "--set", "VALUE")
         if name in found:
             raise UsageError(f"--set {text}: the input '{name}' is set twice")
         _check_is_tensor(by_name[name])
-        found[name] = _fixed_value(text, value, by_name[name])
+        found[name] = _fixed_value(text, value, _sized(by_name[name], sizes))
     return found
+
+
+def _said_sizes(shapes: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, int]:
+    """The sizes of symbols that all shapes agree on; what is no shape of an input is told by whoever uses it."""
+    found: dict[str, set[str]] = {}
+    for text in shapes:
+        fitting = [spec for spec in specs if text.startswith(f"{spec.name}=")]
+        if not fitting:
+            continue
+        spec = max(fitting, key=lambda each: len(each.name))
+        sizes = re.split("[x,]", text[len(spec.name) + 1 :])
+        if spec.shape is not None and len(sizes) == len(spec.shape):
+            for symbol, size in zip(spec.shape, sizes, strict=True):
+                if isinstance(symbol, str):
+                    found.setdefault(symbol, set()).add(size)
+    return {
+        symbol: int(size)
+        for symbol, sizes_said in found.items()
+        for size in sizes_said
+        if len(sizes_said) == 1 and re.fullmatch("[0-9]{1,18}", size)  # no range
+    }
+
+
+def _sized(spec: TensorSpec, sizes: Mapping[str, int]) -> TensorSpec:
+    """The specification with numbers in the place of those symbols."""
+    if spec.shape is None:
+        return spec
+    return replace(spec, shape=tuple(sizes.get(d, d) if isinstance(d, str) else d for d in spec.shape))
 
 
 def _fixed_value(text: str, value: str, spec: TensorSpec) -> npt.NDArray[Any]:
@@ -143,7 +176,10 @@ def _fixed_value(text: str, value: str, spec: TensorSpec) -> npt.NDArray[Any]:
     if len(sizes) == 1 and not shape:
         shape = (len(parts),)
     if len(shape) < len(sizes):
-        raise UsageError(f"--set {text}: the input '{spec}' has free sizes; give its value as a .npy file")
+        raise UsageError(
+            f"--set {text}: the input '{spec}' has free sizes; say them with --shape of another input "
+            "that has them, or give its value as a .npy file"
+        )
     count = _checked_count(spec, shape)
     if len(parts) not in (1, count):
         raise UsageError(f"--set {text}: the input '{spec}' has {count} elements, and there are {len(parts)} numbers")

@@ -302,6 +302,25 @@ def test_a_symbol_has_the_size_of_the_value_in_other_inputs_too() -> None:
         fix_inputs(shared(), {"v": [1, 2, 3], "w": [1, 2]})
 
 
+def test_one_number_fills_an_input_whose_sizes_are_said_of_another(tmp_path: Path) -> None:
+    """A mask of ones for a text of a given length."""
+    specs = every_input(load_model(shared()))
+    assert parse_fixed(["w=2"], specs, ["x=3x3"])["w"].tolist() == [2, 2, 2]
+    assert parse_fixed(["w=2"], specs, ["x=3x4", "q=1"])["w"].tolist() == [2], "no size: one number is one element"
+    with pytest.raises(UsageError, match="has free sizes; say them with --shape of another input"):
+        parse_fixed(["x=2"], specs, ["v=3", "v=4"])
+    with pytest.raises(UsageError, match="has free sizes"):
+        parse_fixed(["x=2"], specs, ["v=3..4"])
+    path = tmp_path / "shared.onnx"
+    onnx.save(shared(), path)
+    kinds = (["-d", "cpu", "-o", str(tmp_path / "s.mace")], ["--target", "host", "-o", str(tmp_path / "lib")])
+    for kind in kinds:
+        assert main(["compile", str(path), *kind, "--set", "x=2", "--shape", "v=3", "--shape", "w=3"]) == 0
+    with mace.Session(tmp_path / "s.mace", devices=["cpu"]) as session:
+        found = session.run({"v": np.array([1, 2, 3], np.float32), "w": np.ones(3, np.float32)})["y"]
+    assert found.tolist() == [[3, 5, 7]] * 3
+
+
 def test_names_and_values_with_signs_that_part_them(tmp_path: Path) -> None:
     """A library of two models: what is set goes to the longest name that fits."""
     names = ["a=b", "serving:0", "c,d e.f", "x"]
@@ -313,14 +332,14 @@ def test_names_and_values_with_signs_that_part_them(tmp_path: Path) -> None:
     np.save(tmp_path / "d=e" / "v.npy", np.ones(2, np.float32))
     found = _inputs({"n": str(tmp_path / "n.onnx"), "o": str(tmp_path / "n.onnx")})
     texts = ["n:a=b=1,2", f"o:serving:0={tmp_path}/d=e/v.npy", "n:c,d e.f=5"]
-    values = _values(found, texts)
+    values = _values(found, texts, [])
     assert {model: {name: array.tolist() for name, array in each.items()} for model, each in values.items()} == {
         "n": {"a=b": [1, 2], "c,d e.f": [5, 5]},
         "o": {"serving:0": [1, 1]},
     }
     for text, told in (("x=1", "n and o have an input 'x'; say which, like n:x=1"), ("n:q=1", "no input 'n:q'")):
         with pytest.raises(UsageError, match=told):
-            _values(found, [text])
+            _values(found, [text], [])
 
 
 def test_models_that_are_not_there_are_told(saved: str, tmp_path: Path) -> None:
