@@ -23,19 +23,28 @@ _KEEPS_THE_ORDER = ("AveragePool", "Concat", "MaxPool", "Pad")
 
 def wants_channels_last(program: Program, value: Value) -> bool:
     """Whether all who read ``value`` read it so, or hand it on to such."""
-    view = program.facts.view
-    users = view.users(value)
-    if not users or view.is_output(value) or program.facts.dtype(value) is not DType.FLOAT32:
-        return False
-    return all(_reads_channels_last(program, user) or _keeps_the_order(program, user) for user in users)
+    seen, waiting = {value}, [value]
+    while waiting:
+        each = waiting.pop()
+        users = program.facts.view.users(each)
+        if not users or program.facts.view.is_output(each) or program.facts.dtype(each) is not DType.FLOAT32:
+            return False
+        for user in users:
+            if _reads_channels_last(program, user):
+                continue
+            result = user.output(0)
+            if result is None or not _keeps_the_order(program, user, result):
+                return False
+            if result not in seen:
+                seen.add(result)
+                waiting.append(result)
+    return True
 
 
-def _keeps_the_order(program: Program, node: Node) -> bool:
-    result = node.output(0)
-    if node.domain or node.op_type not in _KEEPS_THE_ORDER or result is None:
+def _keeps_the_order(program: Program, node: Node, result: Value) -> bool:
+    if node.domain or node.op_type not in _KEEPS_THE_ORDER:
         return False
-    is_other_axis = node.op_type == "Concat" and normal_axis(int(node.attr("axis", 1)), _rank(program, result)) != 1
-    return not is_other_axis and wants_channels_last(program, result)
+    return node.op_type != "Concat" or normal_axis(int(node.attr("axis", 1)), _rank(program, result)) == 1
 
 
 def _reads_channels_last(program: Program, node: Node) -> bool:
