@@ -187,15 +187,19 @@ class VariantMaker:
         axes = self._axes(shapes)
         try:
             return self._for(shapes, axes, made_already)
-        except (InputError, ModelError):
+        except (InputError, ModelError) as error:
             one = self._of_one_size(shapes, axes)
-            if len(one) == len(axes):
+            if len(one) < len(axes):
+                with contextlib.suppress(InputError, ModelError):
+                    made = self._for(shapes, one, made_already)
+                    made.equal = self._told(shapes, one)
+                    return made
+            if not axes:
                 raise
-            with contextlib.suppress(InputError, ModelError):
-                made = self._for(shapes, one, made_already)
-                made.equal = self._told(shapes, one)
-                return made
-            raise
+            raise (ModelError if isinstance(error, ModelError) else InputError)(
+                f"{error} The model has to take every size in {self._text(shapes)}: give steps, like 32..640:32, or "
+                "single shapes."
+            ) from error
 
     def _for(self, shapes: Sequence[ShapeRange], axes: Sequence[Axis], made_already: int) -> Signature:
         signature = Signature(tuple(shapes))

@@ -23,11 +23,20 @@ from mace_core.provider.inventory import find_device
 from mace_core.provider.registry import REFERENCE, Registry, default_registry
 from mace_core.scheduler.planning.stages import fragment
 from mace_core.session import Session
-from mace_core.tensor import DType, Tensor
+from mace_core.tensor import DType, Tensor, TensorType
 
 if TYPE_CHECKING:
     from mace_core.frontend.load import Model
     from mace_core.numerics.values import Options
+
+HALVES: Mapping[DType, float] = {DType.FLOAT16: 0.005, DType.BFLOAT16: 0.03}
+ROUNDED = 0.02
+"""What two right engines may differ by where a model computes in halves, or rounds activations to 8 bits: a sum whose
+last bit differs is rounded the other way, and the layers behind it add to that."""
+
+_ROUNDS = frozenset(
+    {"QuantizeLinear", "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "DynamicQuantizeLSTM", "QAttention", "QGemm"}
+)
 
 ONNXRUNTIME = "onnxruntime"
 HOST = "cpu"
@@ -51,7 +60,8 @@ def make_samples(
         by: "onnxruntime", "openvino" or a device; "" for onnxruntime where it is installed and takes the model, else
             the device ``cpu`` where it is installed, else ``reference``.
         sources: name of a sample -> where its inputs come from, for people.
-        tolerances: allowed errors that differ from the usual ones (`mace_core.package.samples.TOLERANCES`).
+        tolerances: allowed errors that differ from the usual ones (`mace_core.package.samples.TOLERANCES`, and
+            `least_allowed`).
         registry: where providers are found.
 
     Raises:
@@ -65,7 +75,8 @@ def make_samples(
         if names:
             raise InputError(f"the sample '{name}' has no value for the input '{names[0]}'")
     registry = registry or default_registry()
-    allowed = {**TOLERANCES, **(tolerances or {})}
+    least = least_allowed(graph)
+    allowed = {**{kind: max(error, least) for kind, error in TOLERANCES.items()}, **(tolerances or {})}
     made = []
     for name, given in feeds.items():
         inputs = {key: np.asarray(value) for key, value in given.items()}
@@ -74,6 +85,22 @@ def make_samples(
         source = (sources or {}).get(name, "")
         made.append(Sample(name, _tensors(name, inputs), _tensors(name, outputs), told, source, allowed))
     return made
+
+
+def least_allowed(graph: Graph) -> float:
+    """The least error that a sample of a model allows by default, as a part of an output's range."""
+    types = [value.type for value in (*graph.inputs, *graph.outputs)]
+    found = {declared.dtype for declared in types if isinstance(declared, TensorType)}
+    least = 0.0
+    for node in graph.nodes:
+        if node.op_type in _ROUNDS or node.op_type.startswith("QLinear"):
+            least = max(least, ROUNDED)
+        elif node.op_type == "Cast":
+            found.add(DType(int(node.attr("to"))))
+        else:
+            found |= {v.constant.dtype for v in node.inputs if v is not None and v.constant is not None}
+        least = max([least, *(least_allowed(body) for body in node.subgraphs())])
+    return max([least, *(HALVES.get(dtype, 0.0) for dtype in found)])
 
 
 def _expected(graph: Graph, inputs: Mapping[str, Any], by: str, registry: Registry) -> tuple[dict[str, Any], str]:

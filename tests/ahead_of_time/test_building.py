@@ -19,7 +19,15 @@ from programs import assert_close, link, run, skip_without
 
 import mace_core as mace
 from mace_core.ahead_of_time import SizeRange, build_library, parse_shape
-from mace_core.errors import InputError, MaceError, ProviderError, SignatureError, UnsupportedError, UsageError
+from mace_core.errors import (
+    InputError,
+    MaceError,
+    ModelError,
+    ProviderError,
+    SignatureError,
+    UnsupportedError,
+    UsageError,
+)
 from mace_core.package.keys import make_key_pair
 
 Array = npt.NDArray[Any]
@@ -272,3 +280,17 @@ def test_models_of_bytes_stay_bytes(tmp_path: Path) -> None:
     got = run(link(library, "net"), "host", {"x": line(8)}).arrays(expected)
     np.testing.assert_array_equal(got["y"], expected["y"])
     assert library.weight_bytes < 4 * kernel.size + 4096
+
+
+@pytest.mark.full
+def test_a_range_whose_sizes_a_model_does_not_all_take_is_told(tmp_path: Path) -> None:
+    """Halves of an odd width, twice as large, do not fit what they were made of."""
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Resize", ["p", "", "s"], ["r"]),
+        helper.make_node("Add", ["x", "r"], ["y"]),
+    ]
+    net = model(nodes, [1, 3, 16, "w"], {"s": np.array([1, 1, 2, 2], np.float32)}, "y")
+    with pytest.raises(ModelError, match=r"every size in x=1x3x16x8\.\.32: give steps"):
+        build_library(net, tmp_path / "out", shapes={"x": (1, 3, 16, SizeRange(8, 32))}, name="net")
+    assert build_library(net, tmp_path / "out", shapes={"x": (1, 3, 16, SizeRange(8, 32, 2))}, name="net").models

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from onnx import helper
 from scheduler_models import chain, model, op, tensor
 
 import mace_core as mace
@@ -97,6 +98,28 @@ def test_each_device_has_its_tolerance() -> None:
     sample = Sample("s", {}, {}, "", tolerances=tolerances)
     asked = [("cpu:0", "cpu"), ("hexagon:v75", "dsp"), ("hexagon:v73", "dsp"), ("acme:0", "npu"), ("x:0", "gpu")]
     assert [sample.tolerance(*each) for each in asked] == [1e-5, 0.01, 0.02, 0.1, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "allowed"),
+    [
+        ([helper.make_node("Tanh", ["x"], ["y"])], 1e-4),
+        ([helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+          helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"])], 0.02),
+        ([helper.make_node("Cast", ["x"], ["h"], to=onnx.TensorProto.FLOAT16), helper.make_node("Tanh", ["h"], ["t"]),
+          helper.make_node("Cast", ["t"], ["y"], to=onnx.TensorProto.FLOAT)], 0.005),
+    ],
+    ids=["float", "rounded to bytes", "halves"],
+)  # fmt: skip
+def test_a_sample_allows_what_the_roundings_of_a_model_decide(nodes: list[onnx.NodeProto], allowed: float) -> None:
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2, 4]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    feeds = {"one": {"x": X}}
+    (sample,) = make_samples(model, feeds, by="cpu")
+    assert sample.tolerance("cpu:0", "cpu") == allowed
+    (told,) = make_samples(model, feeds, by="cpu", tolerances={"cpu": 1e-6})
+    assert told.tolerance("cpu:0", "cpu") == 1e-6
 
 
 def test_what_a_float_model_says_may_be_expected_of_another(source: Path, tmp_path: Path) -> None:
