@@ -174,6 +174,11 @@ def bound_states(graph: Graph, pairs: Mapping[str, str], model: str) -> list[Bou
     found = []
     for source, target in pairs.items():
         for name, known, kind in ((source, inputs, "input"), (target, outputs, "output")):
+            if not isinstance(name, str):
+                raise UsageTypeError(
+                    f"{model}: bind takes a mapping from input name to output name; {type(name).__name__} is no "
+                    "name, and arrays are given as inputs=… and outputs=…"
+                )
             if name not in known:
                 names = ", ".join(map(repr, known)) or "none"
                 raise UsageError(f"{model} has no {kind} {name!r} to bind; its {kind}s are {names}")

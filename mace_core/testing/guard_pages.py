@@ -19,7 +19,7 @@ import mmap
 import sys
 import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -29,7 +29,7 @@ import numpy.typing as npt
 from mace_core.errors import UsageError
 from mace_core.provider import Bindings, BoundTensor, Buffer, Execution
 from mace_core.scheduler.planning.devices import SessionDevice
-from mace_core.scheduler.running import calls, executor
+from mace_core.scheduler.running import calls, chains, executor, single_runs, turning
 from mace_core.tensor import DType, MemoryKind
 
 Bytes = npt.NDArray[np.uint8]
@@ -126,16 +126,32 @@ def guarded_copy(array: npt.NDArray[Any], side: Side, label: str = "") -> npt.ND
     return found
 
 
+@dataclass
+class GuardedCalls:
+    """How many times an execution ran on guarded memory."""
+
+    count: int = 0
+
+
 @contextlib.contextmanager
-def guarded_executions(side: Side) -> Iterator[None]:
-    """Let all executions of this process work on guarded memory as long as this lasts."""
-    original = calls.run_execution
+def guarded_executions(side: Side) -> Iterator[GuardedCalls]:
+    """Let all executions of this process work on guarded memory as long as this lasts.
+
+    Turns of a loop, and partitions that follow each other without Python in between, are run one by one.
+    """
+    original, calls_so_far = calls.run_execution, GuardedCalls()
 
     def run(execution: Execution, bindings: Bindings, device: SessionDevice) -> None:
+        calls_so_far.count += 1
         _run_guarded(original, execution, bindings, device, side)
 
-    with mock.patch.object(executor, "run_execution", run):
-        yield
+    with (
+        mock.patch.object(executor, "run_execution", run),
+        mock.patch.object(single_runs, "run_execution", run),
+        mock.patch.object(turning, "run_execution_turns", lambda *_: False),
+        mock.patch.object(chains, "make_chain", lambda *_: None),
+    ):
+        yield calls_so_far
 
 
 def _run_guarded(

@@ -227,6 +227,7 @@ FAULTS: list[tuple[Mapping[str, str], dict[str, Any], str]] = [
     ({}, {}, "there is nothing to bind"),
     ({"past_q_0": "present_k_0"}, {}, "has no input 'past_q_0' to bind"),
     ({"past_k_0": "present"}, {}, "has no output 'present' to bind"),
+    ({"past_k_0": np.zeros(3)}, {}, "ndarray is no name, and arrays are given as inputs="),  # type: ignore[dict-item]
     ({"ids": "logits"}, {}, "their element types are float32 and int64"),
     ({"past_k_0": "logits"}, {}, "their shapes are"),
     (

@@ -30,6 +30,13 @@ def translated_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def same_numbers_alone_and_among_others() -> None:
+    drawing = sys.modules.get("quantized_graphs")
+    if drawing is not None:
+        drawing.start_again()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def memory_faults(request: pytest.FixtureRequest) -> Iterator[None]:
     """The process dies of what `harness` finds with guarded pages: what it touched is told where pytest tells of it."""

@@ -158,6 +158,8 @@ def test_bytes_follow_what_was_rounded(tmp_path: Path) -> None:
 def test_extremes_saturate_and_what_is_no_number_is_lowest(tmp_path: Path) -> None:
     g = Quantizing("int8")
     x = g.input(1, 16, 3, 3, scale=3e4, zero=0)
+    numbers = g.feeds["in0"]
+    numbers[:, 0] ^= numbers.sum(axis=1, dtype=np.int8) == 0  # of what cancels, floats leave a rest of 1e30
     content = np.full((16, 16, 1, 1), 127, np.int8)
     real = g.op("Conv", x, g.weight(content, np.float32(1e28)))
     huge = g.constant(np.full((16, 1, 1), 3e38, np.float32))

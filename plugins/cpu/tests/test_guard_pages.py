@@ -12,13 +12,15 @@ import numpy as np
 import onnx
 import pytest
 from harness import here
+from mace_cpu.memory_checks.guarded import guarded_buffers
 from mace_cpu.shared.registry import LOWERINGS
 from mace_testing.fuzzing.graphs import GRAPH
 from mace_testing.fuzzing.registry import covered
 from mace_testing.guarded_sweep import GuardedFindings, GuardedRuns, ModelTask, OperatorTask, Task, sweep
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from mace_core.testing.guard_pages import GuardedMemory, Side, describe_address, guarded_copy
+from mace_core import Session
+from mace_core.testing.guard_pages import GuardedMemory, Side, describe_address, guarded_copy, guarded_executions
 from mace_core.testing.models import (
     LIGHT_MODELS,
     PP_OCR_CLS,
@@ -81,6 +83,25 @@ def test_what_is_written_into_the_gap_that_alignment_leaves_is_seen() -> None:
         memory.check()
 
 
+def test_every_run_is_guarded() -> None:
+    """The first one of a shape, those behind it, which take a shorter way, and those into memory of the caller."""
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])
+    node = helper.make_node("Neg", ["x"], ["y"])
+    graph = helper.make_graph([node], "negative", [info], [onnx.ValueInfoProto(name="y")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+    x, y = np.arange(5, dtype=np.float32), np.empty(5, np.float32)
+    with guarded_executions(Side.END) as calls, Session(model, devices=["cpu"], cache=False) as session:
+        for runs in range(1, 5):
+            np.testing.assert_array_equal(session.run({"x": x})["y"], -x)
+            assert calls.count == runs
+        session.run({"x": x}, into={"y": y})
+        session.run({"x": x[:3]})
+        with session.bind(inputs={"x": x}, outputs={"y": y}) as bound:
+            bound.run()
+        assert calls.count == 7
+    np.testing.assert_array_equal(y, -x)
+
+
 @pytest.mark.parametrize("side", [Side.END, pytest.param(Side.START, marks=pytest.mark.full)])
 def test_a_kernel_that_goes_one_byte_too_far_is_found(side: Side) -> None:
     info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [5])
@@ -95,6 +116,21 @@ def test_a_kernel_that_goes_one_byte_too_far_is_found(side: Side) -> None:
         assert "exit code -11" in each.faults[0] and where in each.faults[0], each.faults
     healthy = check(tasks, runs(side))
     assert [each.ran for each in healthy] == [1, 1]
+
+
+def test_what_lies_at_guarded_addresses_is_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MACE_CACHE_DIR", str(tmp_path))
+    info = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 5])
+    weights = numpy_helper.from_array(np.arange(15, dtype=np.float32).reshape(5, 3), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["v"]), helper.make_node("CumSum", ["v", "a"], ["y"])]
+    axis = numpy_helper.from_array(np.array(1), "a")
+    graph = helper.make_graph(nodes, "product", [info], [onnx.ValueInfoProto(name="y")], [weights, axis])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10).SerializeToString()
+    x = np.ones((2, 5), np.float32)
+    with guarded_buffers(Side.END), Session(model, devices=["cpu"]) as session:
+        expected = session.run({"x": x})["y"]
+    with Session(model, devices=["cpu"]) as session:
+        np.testing.assert_array_equal(session.run({"x": x})["y"], expected)
 
 
 def test_a_few_operators() -> None:
