@@ -536,7 +536,8 @@ class _Staging:
             self._folder.parent.mkdir(parents=True, exist_ok=True)
             if self._folder.exists() and not self._folder.is_dir():
                 raise UsageError(f"'{self._folder}' is a file; a library is written into a folder")
-            self._staged = self._stack.enter_context(staging_folder(self._folder))
+            place = self._folder if self._folder.name else self._folder / "library"  # "." is nothing that has a beside
+            self._staged = self._stack.enter_context(staging_folder(place))
         except OSError as error:
             raise MaceError(f"'{self._folder}' cannot be written: {error.strerror or error}") from None
         return self

@@ -98,7 +98,7 @@ def _named_models(model: str, more: Sequence[str], name: str) -> dict[str, str]:
         if not equals:
             given, path = Path(text).stem, text
         symbol = symbol_of(given)
-        if not path or symbol in found:
+        if not given or not path or symbol in found:
             raise UsageError(
                 f"--with {text}: write it NAME=MODEL, with a name of its own (there is {', '.join(found)})"
             )

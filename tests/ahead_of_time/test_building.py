@@ -244,6 +244,18 @@ def test_an_interrupted_build_leaves_what_was_there(tmp_path: Path, monkeypatch:
     assert {path for path in (tmp_path / "out").rglob("*") if path.is_file()} == set(before)
 
 
+@pytest.mark.parametrize("folder", [".", "", "../other", "new/.."])
+def test_a_library_goes_into_the_folder_where_one_is(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "new").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    build_library(network(8), folder, name="net")
+    assert (Path(folder) / "include" / "net.h").exists()
+    made = {path.name for path in (*tmp_path.iterdir(), *(tmp_path / "here").iterdir())}
+    assert made <= {"here", "other", "new", "lib", "include"}, "nothing is left"
+
+
 def test_the_same_model_gives_the_same_files(tmp_path: Path) -> None:
     first, second = (build_library(network(8), tmp_path / name, name="net") for name in ("a", "b"))
     for one, other in zip(first.files, second.files, strict=True):
