@@ -192,7 +192,7 @@ def compile_command(
     with progress(f"Compiling {model}"):
         before, after = content.steps()
         documents = content.documents()
-        values = _fixed(model, fixed, shape)
+        values, shape = _fixed(model, fixed, shape)
         signatures, chosen = _read(model, values, shape, samples, before, after)
         found = compile_model(
             model,
@@ -212,15 +212,17 @@ def compile_command(
     output.deliver("compile", _as_data(model, found), lambda: _print(found))
 
 
-def _fixed(model: str, texts: Sequence[str], shapes: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
-    """What ``--set`` says, for which the model is read."""
+def _fixed(model: str, texts: Sequence[str], shapes: list[str]) -> tuple[dict[str, npt.NDArray[Any]], list[str]]:
+    """What ``--set`` says, for which the model is read, and what ``--shape`` says of the other inputs."""
     if not texts:
-        return {}
-    from mace_core.cli.inputs import parse_fixed
+        return {}, shapes
+    from mace_core.cli.inputs import parse_fixed, shapes_of_others
     from mace_core.frontend.load import load_model
     from mace_core.scheduler.planning.specs import every_input
 
-    return parse_fixed(texts, every_input(load_model(model)), shapes)
+    specs = every_input(load_model(model))
+    values = parse_fixed(texts, specs, shapes)
+    return values, shapes_of_others(shapes, specs, values)
 
 
 def _read(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Signature = dict[str, tuple[int | SizeRange, ...]]
 
 
+_SHAPE_FORM = "NAME=1x3x224x224"
+
+
 def compile_libraries(
     model: str,
     more: Sequence[str],
@@ -51,7 +54,7 @@ def compile_libraries(
     models = _named_models(model, more, name)
     inputs = _inputs(models) if fixed or shapes else {}
     values = _values(inputs, fixed, shapes)
-    signatures = _signatures(_without(inputs, values), shapes)
+    signatures = _signatures(_without(inputs, values), _of_others(inputs, shapes, values))
     precision = _precision(options)
     folder = out if out is not None else Path(name or next(iter(models)))
     built: list[Library] = []
@@ -121,6 +124,12 @@ def _without(inputs: Inputs, values: Mapping[str, Mapping[str, object]]) -> Inpu
     }
 
 
+def _of_others(inputs: Inputs, shapes: Sequence[str], values: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """What ``--shape`` says of inputs that no value was fixed for."""
+    owners = ((text, *_owner(inputs, text, "--shape", _SHAPE_FORM)[:2]) for text in shapes)
+    return [text for text, model, name in owners if name not in values.get(model, {})]
+
+
 def _values(inputs: Inputs, texts: Sequence[str], shapes: Sequence[str]) -> dict[str, dict[str, npt.NDArray[Any]]]:
     """The values of fixed inputs of each model: ``sr=16000``, of a model among others ``NAME:sr=…``."""
     from mace_core.cli.inputs import parse_fixed
@@ -131,7 +140,7 @@ def _values(inputs: Inputs, texts: Sequence[str], shapes: Sequence[str]) -> dict
     sizes: dict[str, list[str]] = {}
     for option, form, each, found in (
         ("--set", "NAME=VALUE", texts, given),
-        ("--shape", "NAME=1x3x224x224", shapes, sizes),
+        ("--shape", _SHAPE_FORM, shapes, sizes),
     ):
         for text in each:
             model, name, rest = _owner(inputs, text, option, form)
@@ -151,7 +160,7 @@ def _signatures(inputs: Inputs, texts: Sequence[str]) -> dict[str, list[Signatur
 
     given: dict[str, dict[str, list[tuple[int | SizeRange, ...]]]] = {name: {} for name in inputs}
     for text in texts:
-        model, value, shape = _owner(inputs, text, "--shape", "NAME=1x3x224x224")
+        model, value, shape = _owner(inputs, text, "--shape", _SHAPE_FORM)
         try:
             given[model].setdefault(value, []).append(parse_shape(shape))
         except UsageError as error:

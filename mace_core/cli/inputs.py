@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,7 @@ def parse_fixed(
     """``NAME=16000``, ``NAME=1,2,3``, ``NAME=true`` or ``NAME=FILE.npy`` by name: arrays of the types of the inputs.
 
     One number fills an input whose sizes are all known: from the model, or from what ``shapes`` (``NAME=1x128``) say of
-    other inputs with the same symbols.
+    it, or of other inputs with the same symbols.
 
     Raises:
         UsageError, InputError: for an unknown name, a text that is no value of such an input, or a file that cannot be
@@ -129,20 +129,42 @@ def parse_fixed(
         if name in found:
             raise UsageError(f"--set {text}: the input '{name}' is set twice")
         _check_is_tensor(by_name[name])
-        found[name] = _fixed_value(text, value, _sized(by_name[name], sizes))
+        own = [shape for spec, shape in (_said_shape(each, specs) for each in shapes) if spec is by_name[name]]
+        found[name] = _fixed_value(text, value, _sized(by_name[name], sizes, own))
+    for text in shapes:
+        spec, shape = _said_shape(text, specs)
+        if spec is None or spec.name not in found:
+            continue
+        given = found[spec.name].shape
+        if shape != ("x".join(map(str, given)) or "scalar"):
+            raise UsageError(
+                f"--shape {text}: the value that the input '{spec.name}' is set to is {format_shape(given)}"
+            )
     return found
+
+
+def shapes_of_others(shapes: Sequence[str], specs: Sequence[TensorSpec], fixed: Collection[str]) -> list[str]:
+    """What ``--shape`` says of inputs that are not fixed."""
+    owners = ((text, _said_shape(text, specs)[0]) for text in shapes)
+    return [text for text, spec in owners if spec is None or spec.name not in fixed]
+
+
+def _said_shape(text: str, specs: Sequence[TensorSpec]) -> tuple[TensorSpec | None, str]:
+    """The input that a text ``NAME=1x128`` is for, the longest name that fits, and the rest of it."""
+    fitting = [spec for spec in specs if text.startswith(f"{spec.name}=")]
+    if not fitting:
+        return None, ""
+    spec = max(fitting, key=lambda each: len(each.name))
+    return spec, text[len(spec.name) + 1 :].replace(",", "x")
 
 
 def _said_sizes(shapes: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str, int]:
     """The sizes of symbols that all shapes agree on; what is no shape of an input is told by whoever uses it."""
     found: dict[str, set[str]] = {}
     for text in shapes:
-        fitting = [spec for spec in specs if text.startswith(f"{spec.name}=")]
-        if not fitting:
-            continue
-        spec = max(fitting, key=lambda each: len(each.name))
-        sizes = re.split("[x,]", text[len(spec.name) + 1 :])
-        if spec.shape is not None and len(sizes) == len(spec.shape):
+        spec, shape = _said_shape(text, specs)
+        sizes = shape.split("x")
+        if spec is not None and spec.shape is not None and len(sizes) == len(spec.shape):
             for symbol, size in zip(spec.shape, sizes, strict=True):
                 if isinstance(symbol, str):
                     found.setdefault(symbol, set()).add(size)
@@ -154,11 +176,15 @@ def _said_sizes(shapes: Sequence[str], specs: Sequence[TensorSpec]) -> dict[str,
     }
 
 
-def _sized(spec: TensorSpec, sizes: Mapping[str, int]) -> TensorSpec:
-    """The specification with numbers in the place of those symbols."""
+def _sized(spec: TensorSpec, sizes: Mapping[str, int], own: Sequence[str]) -> TensorSpec:
+    """The specification with numbers in the place of symbols, and of what else is free where its ``own`` shape says."""
     if spec.shape is None:
         return spec
-    return replace(spec, shape=tuple(sizes.get(d, d) if isinstance(d, str) else d for d in spec.shape))
+    shape = [sizes.get(d, d) if isinstance(d, str) else d for d in spec.shape]
+    said = own[0].split("x") if own else []
+    if len(said) == len(shape) and all(re.fullmatch("[0-9]{1,18}", size) for size in said):
+        shape = [d if isinstance(d, int) else int(size) for d, size in zip(shape, said, strict=True)]
+    return replace(spec, shape=tuple(shape))
 
 
 def _fixed_value(text: str, value: str, spec: TensorSpec) -> npt.NDArray[Any]:
@@ -177,8 +203,7 @@ def _fixed_value(text: str, value: str, spec: TensorSpec) -> npt.NDArray[Any]:
         shape = (len(parts),)
     if len(shape) < len(sizes):
         raise UsageError(
-            f"--set {text}: the input '{spec}' has free sizes; say them with --shape of another input "
-            "that has them, or give its value as a .npy file"
+            f"--set {text}: the input '{spec}' has free sizes; say them with --shape, or give its value as a .npy file"
         )
     count = _checked_count(spec, shape)
     if len(parts) not in (1, count):

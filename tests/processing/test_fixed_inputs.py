@@ -307,15 +307,18 @@ def test_one_number_fills_an_input_whose_sizes_are_said_of_another(tmp_path: Pat
     specs = every_input(load_model(shared()))
     assert parse_fixed(["w=2"], specs, ["x=3x3"])["w"].tolist() == [2, 2, 2]
     assert parse_fixed(["w=2"], specs, ["x=3x4", "q=1"])["w"].tolist() == [2], "no size: one number is one element"
-    with pytest.raises(UsageError, match="has free sizes; say them with --shape of another input"):
+    with pytest.raises(UsageError, match="has free sizes; say them with --shape"):
         parse_fixed(["x=2"], specs, ["v=3", "v=4"])
     with pytest.raises(UsageError, match="has free sizes"):
         parse_fixed(["x=2"], specs, ["v=3..4"])
+    assert parse_fixed(["w=2"], specs, ["w=3", "x=3x3"])["w"].tolist() == [2, 2, 2], "its own shape"
+    with pytest.raises(UsageError, match=r"--shape w=4: the value that the input 'w' is set to is \[3\]"):
+        parse_fixed(["w=1,2,3"], specs, ["w=3", "w=4"])
     path = tmp_path / "shared.onnx"
     onnx.save(shared(), path)
     kinds = (["-d", "cpu", "-o", str(tmp_path / "s.mace")], ["--target", "host", "-o", str(tmp_path / "lib")])
     for kind in kinds:
-        assert main(["compile", str(path), *kind, "--set", "x=2", "--shape", "v=3", "--shape", "w=3"]) == 0
+        assert main(["compile", str(path), *kind, "--set", "x=2", "--shape=v=3", "--shape=w=3", "--shape=x=3x3"]) == 0
     with mace.Session(tmp_path / "s.mace", devices=["cpu"]) as session:
         found = session.run({"v": np.array([1, 2, 3], np.float32), "w": np.ones(3, np.float32)})["y"]
     assert found.tolist() == [[3, 5, 7]] * 3
