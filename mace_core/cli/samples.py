@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mace_core.cli.inputs import load_inputs, random_input
-from mace_core.errors import UsageError
+from mace_core.errors import InputError, MaceError, UsageError
 from mace_core.scheduler.planning.specs import ValueSpec, spec_of
 
 if TYPE_CHECKING:
@@ -58,13 +58,19 @@ def gather_samples(
             name = f"random-{seed}"
             feeds[name] = {spec.name: random_input(spec, chosen.shapes[spec.name], generator) for spec in specs}
             sources[name] = f"random numbers, seed {seed}"
-    return make_samples(
-        options.expected_from or graph,
-        feeds,
-        by=options.expected_by,
-        sources=sources,
-        tolerances=_tolerances(options.sample_tolerance),
-    )
+    tolerances = _tolerances(options.sample_tolerance)
+    try:
+        return make_samples(
+            options.expected_from or graph, feeds, by=options.expected_by, sources=sources, tolerances=tolerances
+        )
+    except MaceError as error:
+        whole = [f"'{spec.name}'" for spec in specs if spec.dtype.is_integer]
+        if not options.random_samples or not whole:
+            raise
+        raise InputError(
+            f"{error} The random numbers for {', '.join(whole)} may be none that the model takes: fix an input with "
+            "--set NAME=VALUE, or give --sample FILE.npz."
+        ) from error
 
 
 def _from_file(

@@ -26,7 +26,7 @@ def values_by_onnxruntime(graph: Graph, feeds: Mapping[str, Any]) -> dict[str, A
 
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    settings.log_severity_level = 3
+    settings.log_severity_level = 4  # what it would write on stderr is in the exception
     names = [value.name for value in graph.outputs]
     try:
         session = onnxruntime.InferenceSession(_content(graph), settings, providers=["CPUExecutionProvider"])

@@ -247,3 +247,22 @@ def test_samples_that_somebody_forged_are_refused(tmp_path: Path, facts: dict[st
         else:
             with pytest.raises(PackageError, match=told):
                 read_samples(open_package(path))
+
+
+def test_random_numbers_that_a_model_does_not_take_are_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Rows of a table of one row; what onnxruntime would log is in the message."""
+    path = tmp_path / "table.onnx"
+    node = helper.make_node("Gather", ["t", "x"], ["y"])
+    ends = [
+        helper.make_tensor_value_info("x", onnx.TensorProto.INT64, [64]),
+        helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [64, 2]),
+    ]
+    table = onnx.numpy_helper.from_array(np.zeros((1, 2), np.float32), "t")
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], [table])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    out = tmp_path / "table.mace"
+    assert main(["compile", str(path), "-d", "cpu", "-o", str(out), "--random-samples", "1"]) == 2
+    told = capfd.readouterr().err
+    assert "random numbers for 'x' may be none that the model takes: fix an input with --set NAME=VALUE" in told
+    assert "onnxruntime:" not in told
+    assert not out.exists()
