@@ -197,8 +197,8 @@ class VariantMaker:
             if not axes:
                 raise
             raise (ModelError if isinstance(error, ModelError) else InputError)(
-                f"{error} The model has to take every size in {self._text(shapes)}: give steps, like 32..640:32, or "
-                "single shapes."
+                f"{error} (the model has to take every size in {self._text(shapes)}: give steps, like 32..640:32, or "
+                "single shapes)"
             ) from error
 
     def _for(self, shapes: Sequence[ShapeRange], axes: Sequence[Axis], made_already: int) -> Signature:

@@ -68,8 +68,8 @@ def gather_samples(
         if not options.random_samples or not whole:
             raise
         raise InputError(
-            f"{error} The random numbers for {', '.join(whole)} may be none that the model takes: fix an input with "
-            "--set NAME=VALUE, or give --sample FILE.npz."
+            f"{error} (the random numbers for {', '.join(whole)} may be none that the model takes: fix an input with "
+            "--set NAME=VALUE, or give --sample FILE.npz)"
         ) from error
 
 
