@@ -114,10 +114,11 @@ static inline mace_status mace_map_weights(const mace_model *model, const char *
   int file;
   if (status != MACE_OK || mace_weight_bytes(model) == 0) return status;
   if (path == NULL) return MACE_ERROR_ARGUMENT;
+  /* a pipe of that name would keep it waiting */
 #ifdef O_CLOEXEC
-  file = open(path, O_RDONLY | O_CLOEXEC);
+  file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 #else
-  file = open(path, O_RDONLY);
+  file = open(path, O_RDONLY | O_NONBLOCK);
 #endif
   status = MACE_ERROR_WEIGHTS;
   if (file >= 0) {
