@@ -134,6 +134,23 @@ def test_sums_that_others_read_too() -> None:
         check_nodes(nodes, arrays, ["y", value], constants=constants, oracle="onnxruntime", tol=1e-6)
 
 
+@pytest.mark.parametrize("biased", [True, False])
+def test_scales_that_stand_before_the_layer(biased: bool) -> None:
+    """Tools that sort a model's nodes anew put the product of two scales as early as it can be."""
+    rng = np.random.default_rng(2)
+    arrays = {
+        "x": rng.standard_normal((1, 6, 9, 8)).astype(np.float32),
+        "w": whole(rng, "int8", 5, 6, 3, 3),
+        "wz": np.array(0, np.int8),
+        "ws": np.array([0.01], np.float32),
+        "b": rng.standard_normal((1, 5, 1, 1)).astype(np.float32),
+    }
+    if not biased:
+        del arrays["b"]
+    first, layer, cast, scale, *rest = dynamic("ConvInteger", biased)
+    check_dynamic([first, scale, layer, cast, *rest], arrays)
+
+
 @pytest.mark.parametrize("features", MASKS)
 @pytest.mark.parametrize("by_column", [False, True])
 def test_products(by_column: bool, features: str | None) -> None:

@@ -119,6 +119,8 @@ def _scales_and_bias(program: Program, walk: _Walk) -> tuple[Floats | None, Floa
             return None, None
     else:
         scales, bias = walk.per_channel(walk.next("Mul")), None
+        if scales is None:  # the walk is over, with nothing to take
+            return None, None
     walk.settle()
     return scales, bias
 
