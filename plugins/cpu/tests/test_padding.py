@@ -62,7 +62,8 @@ def test_pad_of_a_blocked_value(pads: list[int], features: str | None) -> None:
 
 @pytest.mark.parametrize("features", FEATURES)
 @pytest.mark.parametrize(
-    ("channels", "before", "after"), [(20, 0, 3), (20, 0, 40), (16, 16, 0), (24, 32, 5), (3, 0, 1)]
+    ("channels", "before", "after"),
+    [(20, 0, 3), (20, 0, 40), (16, 16, 0), (24, 32, 5), (3, 0, 1), (1, 16, 15), (0, 16, 3), (32, 0, 0), (32, 0, 16)],
 )
 def test_channels_are_added_where_they_lie(channels: int, before: int, after: int, features: str | None) -> None:
     x = sample((2, channels, 30, 21))
