@@ -135,20 +135,22 @@ def test_sums_that_others_read_too() -> None:
 
 
 @pytest.mark.parametrize("biased", [True, False])
-def test_scales_that_stand_before_the_layer(biased: bool) -> None:
+@pytest.mark.parametrize("by_channel", [True, False])
+def test_scales_that_stand_before_the_layer(by_channel: bool, biased: bool) -> None:
     """Tools that sort a model's nodes anew put the product of two scales as early as it can be."""
     rng = np.random.default_rng(2)
     arrays = {
         "x": rng.standard_normal((1, 6, 9, 8)).astype(np.float32),
         "w": whole(rng, "int8", 5, 6, 3, 3),
         "wz": np.array(0, np.int8),
-        "ws": np.array([0.01], np.float32),
+        "ws": (rng.random((5, 1, 1) if by_channel else (1,)) / 50).astype(np.float32),
         "b": rng.standard_normal((1, 5, 1, 1)).astype(np.float32),
     }
     if not biased:
         del arrays["b"]
     first, layer, cast, scale, *rest = dynamic("ConvInteger", biased)
-    check_dynamic([first, scale, layer, cast, *rest], arrays)
+    steps = check_dynamic([first, scale, layer, cast, *rest], arrays)
+    assert any(step.startswith("ConvInteger+Cast+Mul" + "+Add" * biased) for step in steps)
 
 
 @pytest.mark.parametrize("features", MASKS)

@@ -187,12 +187,12 @@ def _take_scales(program: Program, found: Scaling) -> None:
     factor = _other(user, found.result)
     made, parts = None, [factor]
     if not program.values.is_ready(factor):
-        made = next((node for node in program.facts.view.nodes if factor in node.outputs), None)
-        if made is None or made.domain or made.op_type != "Mul" or not program.fusion.is_free(made):
-            return
-        if program.fusion.sole_user(factor) is not user:
+        made = _maker(program, factor)
+        if made is None or not program.fusion.is_free(made) or program.fusion.sole_user(factor) is not user:
             return
         parts = [need(made.input(0)), need(made.input(1))]
+    elif not _is_one_number(program, factor) and (maker := _maker(program, factor)) is not None:
+        parts = [need(maker.input(0)), need(maker.input(1))]  # it is computed already: for nobody, it may be
     known, scale = found.scales, None
     for part in parts:
         constant = _per_channel(program, part, found.result, found.scales.size)
@@ -207,6 +207,12 @@ def _take_scales(program: Program, found: Scaling) -> None:
     program.fusion.fuse(user)
     found.scales, found.result = known, need(user.output(0))
     found.scale = None if scale is None else program.values.read(scale)
+
+
+def _maker(program: Program, value: Value) -> Node | None:
+    """The Mul that computes a value."""
+    found = next((node for node in program.facts.view.nodes if value in node.outputs), None)
+    return None if found is None or found.domain or found.op_type != "Mul" else found
 
 
 def _other(node: Node, value: Value) -> Value:
