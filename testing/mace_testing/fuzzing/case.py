@@ -14,6 +14,7 @@ from onnx import helper, numpy_helper
 Array = npt.NDArray[Any]
 
 CONTRIB = "com.microsoft"
+ML = "ai.onnx.ml"
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class OpCase:
     Attributes:
         inputs: in order; None leaves an optional input out.
         outputs: which are asked for.
+        domain_opset: of a domain other than the standard's.
         constants: numbers of the inputs that are initializers instead of fed.
         symbolic: the input dimensions are declared by name instead of by size.
         tolerance: largest difference of floats as a share of the largest expected element; where None, or less than
@@ -36,6 +38,7 @@ class OpCase:
     attributes: dict[str, Any] = field(default_factory=dict)
     outputs: tuple[bool, ...] = (True,)
     domain: str = ""
+    domain_opset: int = 1
     constants: frozenset[int] = frozenset()
     symbolic: bool = False
     tolerance: float | None = None
@@ -75,7 +78,7 @@ class OpCase:
         )
         imports = [helper.make_opsetid("", self.opset)]
         if self.domain:
-            imports.append(helper.make_opsetid(self.domain, 1))
+            imports.append(helper.make_opsetid(self.domain, self.domain_opset))
         # the oldest file format that may carry the opset, so that older readers take it
         return helper.make_model(graph, opset_imports=imports, ir_version=10 if self.opset <= 22 else 11)
 

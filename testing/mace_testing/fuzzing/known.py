@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mace_testing.fuzzing import nothing
-from mace_testing.fuzzing.case import CONTRIB, Array, OpCase
+from mace_testing.fuzzing.case import CONTRIB, ML, Array, OpCase
 
 REFERENCE, RUNTIME = "onnx.reference", "onnxruntime"
 
@@ -482,6 +482,24 @@ KNOWN: tuple[Known, ...] = (
         "'if axes is not provided, all the single dimensions will be removed': an empty list is provided",
         "Squeeze-20 of shape [1, 1, 1] with axes of shape [0]",
         nothing.squeezes_no_axis,
+    ),
+    Known(
+        REFERENCE,
+        ("TreeEnsembleRegressor",),
+        "returns scores of the type of the features",
+        "the type of Y is tensor(float), whatever X is",
+        "TreeEnsembleRegressor-3 of float64[1, 1]",
+        lambda case: _dtype(case) != "float32",
+        ML,
+    ),
+    Known(
+        REFERENCE,
+        ("TreeEnsemble", "TreeEnsembleRegressor"),
+        "returns the largest or least number of the type where no leaf that is reached says anything of a target",
+        "not settled by the text; onnxruntime, whose operator it was, gives 0",
+        "TreeEnsemble-5 with aggregate_function=2 and n_targets=2, of leaves that speak of target 0",
+        lambda case: case.attr("aggregate_function") in (2, 3, "MIN", "MAX") and case.attr("n_targets", 1) > 1,
+        ML,
     ),
 )
 
