@@ -216,7 +216,7 @@ def _fixed(model: str, texts: Sequence[str], shapes: list[str]) -> tuple[dict[st
     """What ``--set`` says, for which the model is read, and what ``--shape`` says of the other inputs."""
     if not texts:
         return {}, shapes
-    from mace_core.cli.inputs import parse_fixed, shapes_of_others
+    from mace_core.cli.fixed_inputs import parse_fixed, shapes_of_others
     from mace_core.frontend.load import load_model
     from mace_core.scheduler.planning.specs import every_input
 

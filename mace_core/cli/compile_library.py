@@ -132,7 +132,7 @@ def _of_others(inputs: Inputs, shapes: Sequence[str], values: Mapping[str, Mappi
 
 def _values(inputs: Inputs, texts: Sequence[str], shapes: Sequence[str]) -> dict[str, dict[str, npt.NDArray[Any]]]:
     """The values of fixed inputs of each model: ``sr=16000``, of a model among others ``NAME:sr=…``."""
-    from mace_core.cli.inputs import parse_fixed
+    from mace_core.cli.fixed_inputs import parse_fixed
 
     if not texts:
         return {}

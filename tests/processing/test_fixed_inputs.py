@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 import mace_core as mace
 from mace_core.ahead_of_time import build_library
 from mace_core.cli.compile_library import _inputs, _values
-from mace_core.cli.inputs import parse_fixed
+from mace_core.cli.fixed_inputs import parse_fixed
 from mace_core.cli.main import main
 from mace_core.errors import UnsupportedError, UsageError
 from mace_core.frontend.load import load_model
