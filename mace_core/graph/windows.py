@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mace_core.graph.graph import Node
+from mace_core.graph.graph import Node, Value
+from mace_core.tensor import Tensor
 
 Sizes = tuple[int, ...]
 
@@ -90,6 +91,36 @@ def stated_pads(node: Node, rank: int) -> tuple[Sizes, Sizes] | None:
         raise ValueError(f"auto_pad is '{mode}', not NOTSET, SAME_UPPER, SAME_LOWER or VALID")
     pads = tuple(int(pad) for pad in node.attr("pads", None) or (0,) * (2 * rank))
     return pads[:rank], pads[rank:]
+
+
+def spatial_zeros(node: Node, constant: Callable[[Value | None], Tensor | None]) -> Sizes | None:
+    """How many zeros a Pad puts around spatial axes, as a Conv gives its ``pads``.
+
+    Args:
+        node: a node of the default domain.
+        constant: the content of a value, if it is fixed.
+
+    Returns:
+        None for another node, and where something else is padded, with something else, or as the run decides.
+    """
+    if node.op_type != "Pad" or node.domain or node.attr("mode", "constant") != "constant":
+        return None
+    if node.input(0) is None or node.input(3) is not None:
+        return None
+    if "pads" in node.attributes:  # before opset 11
+        pads, filler = [int(pad) for pad in node.attr("pads")], float(node.attr("value", 0.0))
+    else:
+        given, value = constant(node.input(1)), constant(node.input(2))
+        if given is None or (node.input(2) is not None and value is None):
+            return None
+        pads = [int(pad) for pad in given.numpy().reshape(-1)]
+        content = [] if value is None else value.numpy().reshape(-1).tolist()
+        filler = float(content[0]) if content else 0.0
+    rank = len(pads) // 2
+    begins, ends = pads[:rank], pads[rank:]
+    if filler != 0 or rank < 3 or len(ends) != rank or any((*begins[:2], *ends[:2])) or min(pads) < 0:
+        return None
+    return (*begins[2:], *ends[2:])
 
 
 def _auto_pad(node: Node) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from mace_core.graph import Attribute, AttributeKind, Graph, Node, Value
+from mace_core.graph.windows import spatial_zeros
 from mace_core.optimizer.infra import GraphPass, PassContext, remove_nodes
-from mace_core.tensor import DType
+from mace_core.tensor import DType, Tensor
 
 
 class FoldPads(GraphPass):
@@ -19,12 +20,12 @@ class FoldPads(GraphPass):
         gone: set[Node] = set()
         for node in graph.nodes:
             result = node.output(0)
-            if node.op_type != "Pad" or node.domain or result is None:
+            added = spatial_zeros(node, _content)
+            if added is None or result is None:
                 continue
             behind, padded = readers.rounded_again(node, result)
             conv = readers.only(padded)
-            added = _spatial_zeros(node)
-            if conv is None or added is None or not _pads_itself(conv, padded):
+            if conv is None or not _pads_itself(conv, padded):
                 continue
             own = conv.attr("pads") or (0,) * len(added)
             if len(own) != len(added):
@@ -86,23 +87,5 @@ def _pads_itself(node: Node, value: Value) -> bool:
     return node.input(0) is value and all(other is not value for other in node.inputs[1:])
 
 
-def _spatial_zeros(node: Node) -> tuple[int, ...] | None:
-    """The paddings of spatial axes, as Conv gives them; None where something else is padded, or with something else."""
-    if node.attr("mode", "constant") != "constant" or node.input(0) is None or node.input(3) is not None:
-        return None
-    if "pads" in node.attributes:  # before opset 11
-        pads, filler = [int(pad) for pad in node.attr("pads")], float(node.attr("value", 0.0))
-    else:
-        given, value = node.input(1), node.input(2)
-        if given is None or given.constant is None or (value is not None and value.constant is None):
-            return None
-        pads = [int(pad) for pad in given.constant.numpy().reshape(-1)]
-        filler = 0.0
-        if value is not None and value.constant is not None:
-            content = value.constant.numpy().reshape(-1)
-            filler = float(content[0]) if content.size else 0.0
-    rank = len(pads) // 2
-    begins, ends = pads[:rank], pads[rank:]
-    if filler != 0 or rank < 3 or len(ends) != rank or any((*begins[:2], *ends[:2])) or min(pads) < 0:
-        return None
-    return (*begins[2:], *ends[2:])
+def _content(value: Value | None) -> Tensor | None:
+    return None if value is None else value.constant

@@ -66,6 +66,13 @@ def lower_pad(program: Program, node: Node) -> None:
     if program.facts.size(target) == 0:
         program.values.write(target)
         return
+    lies = program.values.shown_channels_last(source)
+    if lies is not None and wants_channels_last(program, target):
+        buf = Buf.scratch(program.facts.nbytes(target))
+        last = [amounts[0], *amounts[2:], amounts[1]]
+        _emit(program, node, lies, buf, list(shape_channels_last(shape)), last, 1)
+        show_floats_last(program, node, target, buf)
+        return
     blocked = program.values.prefers_blocked(source)
     if blocked and _adds_channels(program, node, amounts):
         emit_padded_channels(program, source, target, amounts[1][0], _fill_value(program, node))
@@ -77,13 +84,6 @@ def lower_pad(program: Program, node: Node) -> None:
     if not blocked and program.values.lies_channels_last(source):
         layout = Layout.CHANNELS_LAST
         shape, amounts = shape_channels_last(shape), [amounts[0], *amounts[2:], amounts[1]]
-    lies = program.values.shown_channels_last(source)
-    if lies is not None and wants_channels_last(program, target):
-        buf = Buf.scratch(program.facts.nbytes(target))
-        last = [amounts[0], *amounts[2:], amounts[1]]
-        _emit(program, node, lies, buf, list(shape_channels_last(shape)), last, 1)
-        show_floats_last(program, node, target, buf)
-        return
     words = 2 if program.facts.dtype(source).bits == 128 else 1
     _emit(
         program,

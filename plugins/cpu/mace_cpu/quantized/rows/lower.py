@@ -14,7 +14,7 @@ from mace_cpu.shared.layouts.strided import emit_dense
 from mace_cpu.shared.nodes import need, normal_axis
 from mace_cpu.shared.parts.buffers import Buf, Layout
 from mace_cpu.shared.parts.views import Strided
-from mace_cpu.shared.program.floats_last import ROWS
+from mace_cpu.shared.program.floats_last import ROWS, reads_channels_last
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
 
@@ -54,11 +54,10 @@ def lower_quantize_rows(program: Program, node: Node) -> None:
     x, content = need(node.input(0)), need(node.output(0))
     shape = facts.shape(x)
     axes = _axes(node, len(shape))
-    is_moved = any(user.op_type == "Transpose" for user in facts.view.users(content))
-    if axes == [len(shape) - 1] or (len(axes) > 1 and is_moved):
-        source, target = values.read(x), values.write(content)
-    else:
+    if reads_channels_last(program, node):
         source, target = floats_channels_last(program, x), values.write(content, Layout.CHANNELS_LAST)
+    else:
+        source, target = values.read(x), values.write(content)
     length = math.prod(shape[axis] for axis in axes)
     rows = math.prod(size for axis, size in enumerate(shape) if axis not in axes)
     zeros, sizes = (

@@ -6,11 +6,13 @@ pads with it, and nothing is to be taken off its sums.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mace_core.graph import Attribute, AttributeKind, GraphView, Node, Value
+from mace_core.graph.windows import spatial_zeros
 from mace_core.symbolic import is_same
 from mace_core.tensor import DType, TensorType
 from mace_cpu.quantized.rewriting.graph import Rewriting, Rewritten, integers
@@ -122,25 +124,14 @@ def _made(view: GraphView, node: Node, rule: str, matcher: Matcher, producers: d
     return _Found(made, others) if lowering is not None and lowering.check(view, made) is None else None
 
 
-def _zeros_around(view: GraphView, value: Value, producers: dict[Value, Node]) -> tuple[Value, list[int]] | None:
+def _zeros_around(view: GraphView, value: Value, producers: dict[Value, Node]) -> tuple[Value, Sequence[int]] | None:
     """What a Pad put zeros around, along spatial axes, to make ``value``, and how many, as a convolution gives them.
 
     Every range holds 0: with the zeros or without, a row is rounded by the same.
     """
     node = producers.get(value)
-    if node is None or node.op_type != "Pad" or node.domain or node.attr("mode", "constant") != "constant":
-        return None
-    pads, filler = view.constant(node.input(1)), view.constant(node.input(2))
-    if pads is None or node.input(3) is not None or (node.input(2) is not None and filler is None):
-        return None
-    rank = len(view.shape(value))
-    amounts = [int(amount) for amount in pads.numpy().reshape(-1)]
-    is_filled = filler is not None and bool(np.any(filler.numpy() != 0))
-    if is_filled or rank < 3 or len(amounts) != 2 * rank or min(amounts) < 0:
-        return None
-    if any(amounts[axis] for axis in (0, 1, rank, rank + 1)):
-        return None
-    return need(node.input(0)), [*amounts[2:rank], *amounts[rank + 2 :]]
+    zeros = None if node is None else spatial_zeros(node, view.constant)
+    return None if node is None or zeros is None else (need(node.input(0)), zeros)
 
 
 def _with_zero(view: GraphView, content: Value, zero: Value | None, producers: dict[Value, Node]) -> Node | None:
@@ -161,7 +152,7 @@ def _with_zero(view: GraphView, content: Value, zero: Value | None, producers: d
 
 
 def _padding_itself(
-    view: GraphView, around: tuple[Value, list[int]], content: Value, convolution: Node, zero: Value
+    view: GraphView, around: tuple[Value, Sequence[int]], content: Value, convolution: Node, zero: Value
 ) -> tuple[Value, Value, tuple[Node, ...]]:
     """The floats without the zeros, their bytes, and the convolution that pads these itself."""
     source, zeros = around

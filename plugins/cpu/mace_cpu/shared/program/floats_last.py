@@ -30,7 +30,7 @@ def wants_channels_last(program: Program, value: Value) -> bool:
         if not users or program.facts.view.is_output(each) or program.facts.dtype(each) is not DType.FLOAT32:
             return False
         for user in users:
-            if _reads_channels_last(program, user):
+            if reads_channels_last(program, user):
                 continue
             result = user.output(0)
             if result is None or not _keeps_the_order(program, user, result):
@@ -47,7 +47,8 @@ def _keeps_the_order(program: Program, node: Node, result: Value) -> bool:
     return node.op_type != "Concat" or normal_axis(int(node.attr("axis", 1)), _rank(program, result)) == 1
 
 
-def _reads_channels_last(program: Program, node: Node) -> bool:
+def reads_channels_last(program: Program, node: Node) -> bool:
+    """Whether a node stores rows in bytes that lie together where channels are last."""
     if node.domain != ROWS or node.op_type != "QuantizeRows":
         return False
     rank = _rank(program, need(node.input(0)))
