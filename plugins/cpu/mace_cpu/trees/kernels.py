@@ -8,18 +8,13 @@ import numpy as np
 
 from mace_core.native.numba_prelude import POLL_WORK, Kernel, helper, i32, stop_requested
 from mace_cpu.shared.kernels.primitives import POINTERS, SCALARS
+from mace_cpu.trees.arguments import BLOCK, MISSING
 
-KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives",)
-
-BLOCK = 64
-"""Rows that go through one tree before the next one, whose nodes stay in cache meanwhile."""
+KERNEL_DEPENDENCIES = ("mace_cpu.shared.kernels.primitives", "mace_cpu.trees.arguments")
 
 WORDS = {
     "tree_scores": "x y nodes splits roots targets_of weights starts sums features targets trees depth",
 }
-
-MISSING = 8
-"""Added to the number of a comparison: NaN follows the branch."""
 
 
 @helper(inline="always")  # type: ignore[untyped-decorator]

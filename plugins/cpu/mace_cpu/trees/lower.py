@@ -19,12 +19,10 @@ from mace_cpu.shared.nodes import need
 from mace_cpu.shared.parts.buffers import Buf
 from mace_cpu.shared.program.program import Program
 from mace_cpu.shared.registry import lowers
+from mace_cpu.trees.arguments import BLOCK, MISSING
 
 ML = "ai.onnx.ml"
 FLOATS = frozenset({DType.FLOAT32, DType.FLOAT64})
-BLOCK, MISSING = 64, 8
-"""As in the kernel, which imports numba."""
-
 MEMBER = 6
 """The number of the mode that the newer form alone has; its forest asks for one member after the other."""
 
